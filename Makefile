@@ -1,0 +1,57 @@
+# Every target sets up .venv by itself; where nothing changed that costs nothing.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+BUSY := $(VENV)/.installing
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: demo test test-slow lint format docs bench dist clean help
+
+# BUSY is left behind only where an installation was interrupted: packages may then be
+# half written in a way that pip does not see, so the environment is made anew.
+$(STAMP): pyproject.toml
+	@if [ -e $(BUSY) ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then \
+	    echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@touch $(BUSY)
+	@echo "installing into $(VENV); the first time takes some minutes"
+	@{ $(RUN) -m pip install --quiet --upgrade pip && \
+	    $(RUN) -m pip install --quiet -e '.[experiments,benchmarks,docs]' --group dev; \
+	} || { rm -f $(BUSY); exit 1; }
+	@rm -f $(BUSY)
+	@touch $@
+
+demo: $(STAMP)  ## fine-tune a pretrained network five ways; results in runs/demo/
+	$(RUN) -m experiments demo
+
+test: $(STAMP)  ## run the tests
+	$(RUN) -m pytest -n 2
+
+test-slow: $(STAMP)  ## run all tests, the slow ones too
+	$(RUN) -m pytest -n 2 -m "slow or not slow"
+
+lint: $(STAMP)  ## check style, format and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+
+format: $(STAMP)  ## put imports and format right
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+docs: $(STAMP)  ## build the documentation into docs/_build/html
+	$(RUN) -m sphinx -W -b html docs docs/_build/html
+
+bench: $(STAMP)  ## measure what a step costs
+	@if [ -d benchmarks ]; then $(RUN) -m benchmarks; \
+	else echo "bench: there is no benchmarks/ yet, nothing was measured" >&2; exit 1; fi
+
+dist: $(STAMP)  ## build the sdist and the wheel into dist/
+	$(RUN) -m build
+
+clean:  ## remove what was built; .venv and runs/ stay
+	rm -rf dist docs/_build docs/generated .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile

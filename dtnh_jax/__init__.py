@@ -1,0 +1,24 @@
+"""DTNH: fine-tune with a regularizer that does not hurt the empirical loss.
+
+>>> import optax
+>>> from dtnh_jax import dtnh
+>>> tx = optax.chain(dtnh(), optax.sgd(1e-2))  # updates: a GradientPair
+"""
+
+from dtnh_jax._pair import GradientPair
+from dtnh_jax._projection import project_conflict
+from dtnh_jax._regularizers import l2_sp
+from dtnh_jax._report import conflict_report
+from dtnh_jax._transform import Conflict, DtnhState, dtnh
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Conflict",
+    "DtnhState",
+    "GradientPair",
+    "conflict_report",
+    "dtnh",
+    "l2_sp",
+    "project_conflict",
+]

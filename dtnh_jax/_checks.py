@@ -1,0 +1,160 @@
+"""Errors that say what was expected, what was found, and at which leaf."""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.tree_util import DictKey, GetAttrKey, keystr, tree_flatten_with_path
+
+from dtnh_jax._pair import GradientPair
+
+Path = tuple[Any, ...]  # of the keys that jax.tree_util puts into paths
+
+_HOW_TO_PAIR = (
+    "pass `GradientPair(empirical=g, regularizer=r)` as the updates, or g as the "
+    "updates and `regularizer_grads=r` as a keyword, or put `l2_sp(pretrained, alpha)` "
+    "before dtnh in the chain"
+)
+
+
+def positive(name: str, value: Any) -> None:
+    """Raises where ``value`` is a number known now that is not above zero."""
+    if _is_known(name, value) and not value > 0:
+        raise ValueError(f"`{name}` must be positive, got {value!r}")
+
+
+def not_negative(name: str, value: Any) -> None:
+    """Raises where ``value`` is a number known now that is below zero or NaN."""
+    if _is_known(name, value) and not value >= 0:
+        raise ValueError(f"`{name}` must not be negative, got {value!r}")
+
+
+def one_of(name: str, value: Any, known: Collection[str]) -> None:
+    """Raises where ``value`` is none of the ``known`` names."""
+    if value not in known:
+        names = ", ".join(f'"{k}"' for k in known)
+        raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
+
+
+def _is_known(name: str, value: Any) -> bool:
+    """True for a number; False for a traced one, of which nothing can be asked yet."""
+    if is_traced(value):
+        return False
+    if isinstance(value, jax.Array | np.ndarray):
+        number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
+    else:
+        number = isinstance(value, int | float | np.number)
+    if not number:
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    return True
+
+
+def is_traced(value: Any) -> bool:
+    """True for a value that ``jax.jit``, ``vmap`` or ``scan`` will only know later."""
+    return isinstance(value, Tracer)
+
+
+def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
+    """Both halves, from whichever of the two call forms was used, checked."""
+    if isinstance(updates, GradientPair):
+        if regularizer_grads is not None:
+            raise ValueError(
+                "the regularizer's gradient was given twice: in the GradientPair and "
+                "as `regularizer_grads`; pass one of them"
+            )
+        pair = updates
+    elif regularizer_grads is None:
+        raise TypeError(
+            "dtnh needs two gradients, the empirical loss's g and the regularizer's "
+            f"r, and got one {type(updates).__name__}: {_HOW_TO_PAIR}"
+        )
+    else:
+        pair = GradientPair(updates, regularizer_grads)
+    for half, gradient in pair._asdict().items():
+        if gradient is None:
+            raise TypeError(f"the {half} half of the pair is None: {_HOW_TO_PAIR}")
+        if isinstance(gradient, GradientPair):
+            raise TypeError(f"the {half} half of the pair is itself a GradientPair")
+    same_structure(pair.empirical, pair.regularizer)
+    return pair
+
+
+def same_structure(empirical: Any, regularizer: Any) -> None:
+    """Raises unless both trees agree in containers, shapes and kinds of number."""
+    left, left_def = tree_flatten_with_path(empirical)
+    right, right_def = tree_flatten_with_path(regularizer)
+    if left_def != right_def:
+        raise ValueError(_first_difference(empirical, regularizer, ()))
+    for (path, g), (_, r) in zip(left, right, strict=True):
+        if jnp.shape(g) != jnp.shape(r):
+            raise ValueError(
+                f"regularizer gradient has shape {jnp.shape(r)} {_at(path)}, "
+                f"empirical gradient {jnp.shape(g)}"
+            )
+        g_type, r_type = jax.dtypes.result_type(g), jax.dtypes.result_type(r)
+        for kind in (jnp.floating, jnp.complexfloating):
+            if jnp.issubdtype(g_type, kind) and jnp.issubdtype(r_type, kind):
+                break
+        else:
+            raise TypeError(
+                f"regularizer gradient has dtype {r_type} {_at(path)}, empirical "
+                f"gradient {g_type}; both must be floating-point or both complex"
+            )
+
+
+def same_groups(names: tuple[str, ...], at_init: int) -> None:
+    """Raises where the gradients fall into other groups than the parameters did."""
+    if len(names) != at_init:
+        raise ValueError(
+            f"the gradients fall into {len(names)} groups, but the parameters given to "
+            f"`init` into {at_init}: initialise dtnh with parameters that are shaped "
+            "like the gradients"
+        )
+
+
+def _at(path: Path) -> str:
+    return f"at {keystr(path)}" if path else "at the root"
+
+
+def _first_difference(empirical: Any, regularizer: Any, path: Path) -> str:
+    """Where two trees part, in words; depth first, in the empirical tree's order."""
+    left, right = _children(empirical), _children(regularizer)
+    for key, child in left.items():
+        if key in right and jax.tree.structure(child) != jax.tree.structure(right[key]):
+            return _first_difference(child, right[key], path + key)
+    for ours, theirs, has, lacks in (
+        (left, right, "empirical", "regularizer"),
+        (right, left, "regularizer", "empirical"),
+    ):
+        missing = [key for key in ours if key not in theirs]
+        if missing and type(empirical) is type(regularizer):
+            return (
+                f"{lacks} gradient has nothing {_at(path + missing[0])}, where the "
+                f"{has} gradient has {_describe(ours[missing[0]])}"
+            )
+    return (
+        f"regularizer gradient has {_describe(regularizer)} {_at(path)}, empirical "
+        f"gradient {_describe(empirical)}: both must be of one structure"
+    )
+
+
+def _children(tree: Any) -> dict[Path, Any]:
+    flat, _ = tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)
+    return dict(flat)
+
+
+def _describe(tree: Any) -> str:
+    if jax.tree_util.all_leaves([tree]) and hasattr(tree, "shape"):
+        return f"an array of shape {tree.shape}"
+    return f"a {type(tree).__name__}"
+
+
+def without_box(path: Path) -> Path:
+    """``path`` less the ``.value`` of a box round one array (an NNX Variable, say)."""
+    match path:
+        case (*_, DictKey(), GetAttrKey("value")):
+            return path[:-1]
+    return path

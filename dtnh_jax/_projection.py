@@ -1,0 +1,252 @@
+r"""The mathematics: how two gradients stand to each other, and the projection.
+
+In each group :math:`k`, with reference :math:`g_k` and regularizer :math:`r_k`,
+
+.. math:: r'_k = r_k - \min(0, \cos_k)\,\|r_k\|\,\hat g_k,\qquad \hat g_k = g_k/\|g_k\|
+
+is the point nearest to :math:`r_k` that does not oppose :math:`g_k` (Wan et al.,
+2019, equation 4). All sums go leaf by leaf and none reshapes, so that arrays sharded
+over many devices stay where they are.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtnh_jax import _checks, _groups
+
+
+class Geometry(NamedTuple):
+    """How the regularizer stands to the reference, one entry a group, shape ``[K]``.
+
+    Attributes:
+      cosine: of the angle between the two; 0 where either is zero.
+      reference_norm: Euclidean norm of the reference.
+      regularizer_norm: Euclidean norm of the regularizer.
+      unit: two factors; the reference times both is a unit vector (or zero).
+    """
+
+    cosine: jax.Array
+    reference_norm: jax.Array
+    regularizer_norm: jax.Array
+    unit: tuple[jax.Array, jax.Array]
+
+
+class Plan(NamedTuple):
+    """What becomes of the regularizer, one entry a group, shape ``[K]``.
+
+    ``r' = keep * r - push * unit(reference)``, the weight included.
+
+    Attributes:
+      keep: factor of the regularizer.
+      push: length taken away along the reference.
+      removed: share of the weighted regularizer that is gone, ``|λr - r'| / |λr|``.
+    """
+
+    keep: jax.Array
+    push: jax.Array
+    removed: jax.Array
+
+
+def geometry(
+    reference: list[jax.Array], regularizer: list[jax.Array], groups: _groups.Groups
+) -> Geometry:
+    """Norms and cosine of each group, in one pass over both lists of leaves.
+
+    Squares and products of float32 numbers below 1e-19 underflow, so there are two
+    sets of sums: of the numbers as they are, and scaled up by a power of two, which is
+    exact. Dividing by the norm first would take a second pass and a second collective.
+    A sum that overflows (a norm above 1e19) comes out as NaN, not as "no conflict".
+    """
+    dtype = accumulator([*reference, *regularizer])
+    exponents = np.finfo(dtype).maxexp  # 128 in float32
+    small = np.exp2(np.asarray(-exponents * 15 // 32, dtype))
+    scale = np.exp2(np.asarray(exponents // 2, dtype))
+    sums = functools.partial(_sums, reference, regularizer, groups, dtype)
+    angles = functools.partial(_angles, scale=scale, small=small)
+    plain = sums()
+    needed = jnp.any(plain[:2] < small)
+    if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
+        return angles(plain, sums(scale))
+    # A program for the CPU does not fuse the scaling into the sums, which would make
+    # them five times as slow: it waits until it is needed. Elsewhere it is free, as the
+    # sums wait for memory, and a conditional would stand in the way of fusion.
+    return jax.lax.cond(
+        needed,
+        lambda: angles(plain, sums(scale)),
+        lambda: angles(plain, plain),
+    )
+
+
+def _angles(
+    plain: jax.Array, scaled: jax.Array, *, scale: np.ndarray, small: np.ndarray
+) -> Geometry:
+    """The geometry from both sets of sums, each ``[3, K]``; see :func:`_sums`."""
+    one = np.ones_like(scale)
+    plain = jnp.where(jnp.isinf(plain).any(0), jnp.nan, plain)
+    # Norms are kept as (norm times scale, scale) until they have divided something.
+    up = jnp.where(plain[:2] < small, scale, one)
+    length = jnp.sqrt(jnp.where(plain[:2] < small, scaled[:2], plain[:2]))
+    norm = length / up
+    inverse = jnp.where(norm == 0, 0, one / jnp.where(norm == 0, one, length))
+    by = jnp.where(norm[0] * norm[1] < small, scale, one)
+    dot = jnp.where(norm[0] * norm[1] < small, scaled[2], plain[2])
+    # Each factor is (scale of the dot / scale of the norm) * 1 / length, of order 1.
+    cosine = (dot * (up[0] / by * inverse[0])) * (up[1] / by * inverse[1])
+    return Geometry(
+        cosine=jnp.clip(cosine, -1, 1),
+        reference_norm=norm[0],
+        regularizer_norm=norm[1],
+        unit=(up[0], inverse[0]),
+    )
+
+
+def _sums(
+    reference: list[jax.Array],
+    regularizer: list[jax.Array],
+    groups: _groups.Groups,
+    dtype: np.dtype,
+    scale: Any | None = None,
+) -> jax.Array:
+    """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``."""
+    if scale is not None:
+        # Without this XLA folds (g * 2^64) * (r * 2^64) into (g * r) * infinity.
+        scale = jax.lax.optimization_barrier(jnp.asarray(scale))
+    sums = [[jnp.zeros((3,), dtype)] for _ in groups.names]
+    for g, r, k in zip(reference, regularizer, groups.of_leaf, strict=True):
+        g, r = accumulate_in(dtype, g), accumulate_in(dtype, r)
+        if scale is not None:
+            g, r = times(g, scale), times(r, scale)
+        sums[k].append(jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)]))
+    totals = [jnp.sum(jnp.stack(x), axis=0) for x in sums]
+    return jnp.stack(totals, axis=1) if sums else jnp.zeros((3, 0), dtype)
+
+
+def plan(
+    geo: Geometry, weight: Any, on_conflict: str, max_ratio: Any | None = None
+) -> Plan:
+    """Decides for each group what to keep and how far to push it out of conflict.
+
+    Args:
+      geo: how the two gradients stand to each other.
+      weight: the scalar λ that multiplies the regularizer.
+      on_conflict: ``"project"``, ``"drop"`` or ``"ignore"``.
+      max_ratio: the scalar κ; caps ``|r'|`` at κ times the reference's norm.
+    """
+    dtype = geo.cosine.dtype
+    weight = jnp.asarray(weight, dtype)
+    opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
+    if on_conflict == "project":
+        # The rest has norm |r| * sine. Rounding leaves the square of the cosine unsure
+        # by some eps, so the sine is rounded up: a cap must never come too late.
+        sine = jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(dtype).eps)
+        keep, along, length = jnp.ones_like(opposed), opposed, sine
+    elif on_conflict == "drop":
+        keep = 1 + jnp.sign(opposed)
+        along, length = jnp.zeros_like(opposed), keep
+    else:
+        keep = jnp.ones_like(opposed)
+        along, length = jnp.zeros_like(opposed), keep
+    if max_ratio is not None:
+        limit = jnp.asarray(max_ratio, dtype) * geo.reference_norm
+        actual = weight * (geo.regularizer_norm * length)
+        within = actual <= limit
+        share = jnp.where(within, 1, limit / jnp.where(within, 1, actual))
+        keep, along = share * keep, share * along
+    # (r - r') / |r| = (1 - keep) * unit(r) + along * unit(reference)
+    lost = 1 - keep
+    square = lost**2 + 2 * lost * along * geo.cosine + along**2
+    removed = jnp.where(geo.regularizer_norm == 0, 0, jnp.sqrt(jnp.maximum(square, 0)))
+    return Plan(weight * keep, weight * along * geo.regularizer_norm, removed)
+
+
+def remainder(
+    plan_: Plan, geo: Geometry, k: int, reference: jax.Array, regularizer: jax.Array
+) -> jax.Array:
+    """``r'`` for one leaf of group ``k``, in the accumulator's type."""
+    dtype = geo.cosine.dtype
+    kept = times(accumulate_in(dtype, regularizer), plan_.keep[k])
+    unit = accumulate_in(dtype, reference)
+    for factor in geo.unit:
+        unit = times(unit, factor[k])
+    # Even an exact zero, subtracted, would turn -0.0 into 0.0.
+    return jnp.where(plan_.push[k] == 0, kept, kept - times(unit, plan_.push[k]))
+
+
+def project_conflict(
+    regularizer: Any, empirical: Any, *, granularity: _groups.Granularity = "global"
+) -> Any:
+    r"""Removes from the regularizer's gradient what opposes the empirical gradient.
+
+    In every group, :math:`r' = r - \min(0, \langle g, r\rangle) / \|g\|^2 \cdot g`: the
+    nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0`. Where nothing is
+    opposed, ``r`` comes back bit for bit.
+
+    Args:
+      regularizer: gradient of the penalty, a pytree of floating-point or complex
+        arrays.
+      empirical: gradient of the empirical loss, of the same structure and shapes.
+      granularity: what is projected together: ``"global"``, ``"layer"``, ``"leaf"``, or
+        labels; see :func:`dtnh_jax.dtnh`.
+
+    Returns:
+      A pytree like ``regularizer``, in structure, shapes and dtypes.
+
+    Raises:
+      ValueError: if the trees differ in structure or shapes, or labels do not fit.
+      TypeError: if a leaf is not floating-point or complex in both.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from dtnh_jax import project_conflict
+      >>> g = {"w": jnp.array([1.0, 0.0])}
+      >>> project_conflict({"w": jnp.array([-3.0, 2.0])}, g)["w"]
+      Array([0., 2.], dtype=float32)
+      >>> project_conflict({"w": jnp.array([3.0, 2.0])}, g)["w"]
+      Array([3., 2.], dtype=float32)
+
+    References:
+      Wan et al., `Towards Making Deep Transfer Learning Never Hurt
+      <https://arxiv.org/abs/1911.07489>`_, 2019
+    """
+    _checks.same_structure(empirical, regularizer)
+    groups = _groups.divide(empirical, granularity)
+    g = [jnp.asarray(x) for x in jax.tree.leaves(empirical)]
+    leaves, treedef = jax.tree.flatten(regularizer)
+    r = [jnp.asarray(x) for x in leaves]
+    geo = geometry(g, r, groups)
+    plan_ = plan(geo, 1.0, "project")
+    return treedef.unflatten(
+        remainder(plan_, geo, k, gi, ri).astype(ri.dtype)
+        for gi, ri, k in zip(g, r, groups.of_leaf, strict=True)
+    )
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Real inner product, as a sum that keeps every array in its own sharding."""
+    return jnp.sum(jnp.real(jnp.conj(a) * b))
+
+
+def accumulator(leaves: list[jax.Array]) -> np.dtype:
+    """float64 if any leaf is that precise, else float32."""
+    precise = any(jnp.finfo(x.dtype).bits == 64 for x in leaves)
+    return np.dtype(np.float64 if precise else np.float32)
+
+
+def add(empirical: jax.Array, remainder_: jax.Array) -> jax.Array:
+    """``d = g + r'`` for one leaf, summed in the accumulator's type, typed as ``g``."""
+    return (empirical.astype(remainder_.dtype) + remainder_).astype(empirical.dtype)
+
+
+def times(x: jax.Array, factor: Any) -> jax.Array:
+    """A leaf, real or complex, times a real scalar."""
+    return x * factor.astype(x.dtype)
+
+
+def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
+    if jnp.iscomplexobj(x):
+        return x.astype(np.result_type(dtype, np.complex64))
+    return x.astype(dtype)

@@ -1,0 +1,178 @@
+"""The gradient transformation ``dtnh`` and its state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dtnh_jax import _checks, _groups, _projection
+
+RULES = ("project", "drop", "ignore")
+
+
+class Conflict(NamedTuple):
+    """What the last step found in each group; arrays of shape ``[K]``.
+
+    Attributes:
+      cosine: of the angle between the regularizer's gradient and the reference,
+        float32; below 0 the two are in conflict.
+      removed: share of the regularizer that was taken away, ``|λr - r'| / |λr|``,
+        float32, 0 ... 1.
+      count: in how many steps so far there was a conflict, int32.
+    """
+
+    cosine: jax.Array
+    removed: jax.Array
+    count: jax.Array
+
+
+class DtnhState(NamedTuple):
+    """State of :func:`dtnh`. Read it with :func:`conflict_report`.
+
+    Attributes:
+      count: number of updates so far, a scalar int32.
+      conflict: what the last update found, a :class:`Conflict`.
+      group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 of shape
+        ``[K, length]``. Names lie here as an array so that a state restored from a
+        checkpoint, or mapped over by ``jax.vmap``, still knows them.
+    """
+
+    count: jax.typing.ArrayLike
+    conflict: Conflict
+    group_names: jax.Array
+
+
+def dtnh(
+    weight: optax.ScalarOrSchedule = 1.0,
+    *,
+    granularity: _groups.Granularity = "global",
+    on_conflict: str = "project",
+    max_ratio: float | jax.Array | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adds to the empirical gradient what the regularizer's does not take from it.
+
+    With :math:`g` the gradient of the empirical loss and :math:`r` that of the
+    regularizer, in every group of arrays
+
+    .. math::
+
+      r' = \lambda\left(r - \frac{\min(0, \langle g, r\rangle)}{\|g\|^2}\,g\right),
+      \qquad d = g + r'
+
+    so that :math:`\langle g, d\rangle \ge \|g\|^2`: to first order the empirical loss
+    falls at least as fast as without the regularizer.
+
+    Put it first in the chain, where :math:`g` is still a gradient. A transformation
+    behind it that rescales coordinates, as Adam does, voids the inequality.
+
+    ``update`` takes the two gradients in one of three ways: a :class:`GradientPair` as
+    the updates; the empirical gradient as the updates and the keyword argument
+    ``regularizer_grads``; or through :func:`l2_sp` before it in the chain.
+
+    Args:
+      weight: the regularizer's weight λ, not negative; a number or a schedule from the
+        step count to a number.
+      granularity: which arrays are judged and projected together. ``"global"``: all.
+        ``"layer"``: the arrays of one module, that is, whose paths agree but for the
+        last key. ``"leaf"``: each array alone. Or labels as in ``optax.partition``: a
+        pytree of labels of which the gradients' structure is an extension, or a
+        function from the gradients to one.
+      on_conflict: what happens to the regularizer in a group where
+        :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH. ``"drop"``: it is left
+        out. ``"ignore"``: nothing; that is the plain weighted sum.
+      max_ratio: caps :math:`\|r'\|` at ``max_ratio`` times :math:`\|g\|` in each group.
+        Up to 1, gradient descent on a β-smooth loss descends at every step size up to
+        1/β, whatever the weight.
+
+    Returns:
+      A transformation whose updates have the structure, shapes and dtypes of the
+      empirical gradient, and whose state is a :class:`DtnhState`. Sums are taken in
+      float32 at least. A NaN or an infinity in either gradient comes out as a NaN or
+      an infinity.
+
+    Raises:
+      ValueError: if an argument is out of range; from ``update``, if the gradients'
+        structures or shapes differ, labels do not fit, or a gradient comes twice.
+      TypeError: from ``update``, if it is given one gradient only, or arrays that are
+        not floating-point or complex.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from dtnh_jax import GradientPair, dtnh
+      >>> params = {"w": jnp.array([1.0, 1.0])}
+      >>> tx = optax.chain(dtnh(weight=0.5), optax.sgd(0.1))
+      >>> state = tx.init(params)
+      >>> pair = GradientPair(
+      ...     empirical={"w": jnp.array([1.0, 0.0])},
+      ...     regularizer={"w": jnp.array([-4.0, 2.0])},
+      ... )
+      >>> updates, state = tx.update(pair, state, params)
+      >>> updates["w"]
+      Array([-0.1, -0.1], dtype=float32)
+
+    References:
+      Wan et al., `Towards Making Deep Transfer Learning Never Hurt
+      <https://arxiv.org/abs/1911.07489>`_, 2019
+    """
+    if not callable(weight):
+        _checks.not_negative("weight", weight)
+    _groups.check(granularity)
+    _checks.one_of("on_conflict", on_conflict, RULES)
+    if max_ratio is not None:
+        _checks.positive("max_ratio", max_ratio)
+
+    def init_fn(params: optax.Params) -> DtnhState:
+        names = _groups.divide(params, granularity).names
+        return DtnhState(
+            count=jnp.zeros((), jnp.int32),
+            conflict=Conflict(
+                cosine=jnp.zeros(len(names), jnp.float32),
+                removed=jnp.zeros(len(names), jnp.float32),
+                count=jnp.zeros(len(names), jnp.int32),
+            ),
+            group_names=_encode(names),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        regularizer_grads: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, DtnhState]:
+        del params, extra_args
+        pair = _checks.as_pair(updates, regularizer_grads)
+        groups = _groups.divide(pair.empirical, granularity)
+        _checks.same_groups(groups.names, state.conflict.cosine.shape[0])
+        leaves, treedef = jax.tree.flatten(pair.empirical)
+        g = [jnp.asarray(x) for x in leaves]
+        r = [jnp.asarray(x) for x in jax.tree.leaves(pair.regularizer)]
+
+        geo = _projection.geometry(g, r, groups)
+        lam = weight(state.count) if callable(weight) else weight
+        plan = _projection.plan(geo, lam, on_conflict, max_ratio)
+        combined = treedef.unflatten(
+            _projection.add(gi, _projection.remainder(plan, geo, k, gi, ri))
+            for gi, ri, k in zip(g, r, groups.of_leaf, strict=True)
+        )
+        in_conflict = (geo.cosine < 0).astype(jnp.int32)
+        conflict = Conflict(
+            cosine=geo.cosine.astype(jnp.float32),
+            removed=plan.removed.astype(jnp.float32),
+            count=state.conflict.count + in_conflict,
+        )
+        count = optax.safe_increment(state.count)
+        return combined, DtnhState(count, conflict, state.group_names)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _encode(names: tuple[str, ...]) -> jax.Array:
+    encoded = [np.frombuffer(name.encode(), np.uint8) for name in names]
+    table = np.zeros((len(names), max(map(len, encoded), default=0)), np.uint8)
+    for row, name in zip(table, encoded, strict=True):
+        row[: len(name)] = name
+    return jnp.asarray(table)

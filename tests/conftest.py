@@ -1,0 +1,18 @@
+"""Strict numerics, and the same random numbers in every run."""
+
+import hypothesis
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Derandomized: a failure seen in CI is seen by everybody. Compiling takes longer than
+# any deadline would allow.
+hypothesis.settings.register_profile(
+    "default",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("default")

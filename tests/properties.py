@@ -1,0 +1,93 @@
+"""The guarantees G1 ... G6 as checks in float64 on the host, and a NumPy oracle.
+
+Each check takes plain vectors (a group's arrays, flattened, complex numbers as two
+reals) and the unit roundoff of the type under test. All bounds are relative to the
+norms of what went in, so that they mean the same at every scale.
+"""
+
+import jax
+import numpy as np
+
+# Rounding the result to its type moves an inner product by at most eps/2 times the
+# norms; sums in float32 add a few eps of float32. All is held to a small multiple.
+SLACK = 8
+
+
+def epsilon(dtype) -> float:
+    """Unit roundoff of ``dtype``, or that of float32 where it accumulates the sums."""
+    return max(float(jax.numpy.finfo(dtype).eps), _accumulator_epsilon(dtype))
+
+
+def _accumulator_epsilon(dtype) -> float:
+    return 0.0 if jax.numpy.finfo(dtype).bits == 64 else float(np.finfo(np.float32).eps)
+
+
+def vectors(*trees, paths=lambda path: True) -> list[np.ndarray]:
+    """Each tree as one float64 vector of the leaves whose path is chosen."""
+    out = []
+    for tree in trees:
+        leaves = [
+            x for p, x in jax.tree_util.tree_flatten_with_path(tree)[0] if paths(p)
+        ]
+        parts = [np.asarray(x).astype(np.complex128).ravel() for x in leaves]
+        flat = np.concatenate([np.zeros(0, np.complex128), *parts])
+        out.append(np.concatenate([flat.real, flat.imag]))
+    return out
+
+
+def norm(x: np.ndarray) -> float:
+    """Euclidean norm that neither under- nor overflows."""
+    size = np.max(np.abs(x), initial=0.0)
+    return 0.0 if size == 0 else float(size * np.sqrt(np.sum((x / size) ** 2)))
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Inner product divided by both norms; 0 where one of them is zero."""
+    sizes = norm(a), norm(b)
+    if 0 in sizes:
+        return 0.0
+    return float(np.sum((a / sizes[0]) * (b / sizes[1])))
+
+
+def project(g: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """The oracle: r less its component against g, in float64."""
+    cosine = dot(g, r)
+    return r if cosine >= 0 else r - cosine * norm(r) * (g / norm(g))
+
+
+def assert_non_conflict(g, r, projected, eps):
+    """G1: <g, r'> >= 0."""
+    against = dot(g, projected) * norm(projected)
+    assert against >= -SLACK * eps * norm(r), (against, norm(r))
+
+
+def assert_never_slower(g, r, d, eps):
+    """G2: <g, d> >= |g|², for d = g + r' and the weighted regularizer r."""
+    assert dot(g, d) * norm(d) >= norm(g) - SLACK * eps * (norm(g) + norm(r))
+
+
+def assert_untouched(g, r, projected, eps):
+    """G3: r' = r bit for bit where there is no conflict (beyond rounding)."""
+    if dot(g, r) > SLACK * eps:
+        np.testing.assert_array_equal(projected, r)
+
+
+def assert_nearest(g, r, projected, eps):
+    """G4: r' - r = μ·g with μ >= 0 and μ·<g, r'> = 0; |r'| <= |r|."""
+    tolerance = SLACK * eps * norm(r)
+    assert norm(projected) <= norm(r) + tolerance
+    moved = projected - r
+    if norm(g) == 0:
+        return np.testing.assert_array_equal(projected, r)
+    unit = g / norm(g)
+    mu = np.sum(moved * unit)
+    assert mu >= -tolerance
+    assert norm(moved - mu * unit) <= tolerance
+    if mu > tolerance:
+        assert abs(dot(g, projected)) * norm(projected) <= tolerance
+
+
+def assert_close(actual, expected, eps, size=None):
+    """Equal but for rounding, relative to the norm of ``expected`` or ``size``."""
+    size = norm(expected) if size is None else size
+    assert norm(actual - expected) <= SLACK * eps * size

@@ -1,0 +1,72 @@
+"""Random pairs of gradients whose geometry is known beforehand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+# Few shapes, so that compiled programs are reused. A scalar, an empty array and a None
+# are among them.
+TEMPLATES = {
+    "one array": {"w": (7,)},
+    "a network": {
+        "conv": {"kernel": (2, 2, 3, 4), "bias": (4,)},
+        "norm": {"scale": (4,), "bias": None},
+        "head": {"kernel": (4, 5), "bias": (5,), "temperature": ()},
+    },
+    "a list": [{"w": (3, 2), "b": ()}, {"w": (2, 3), "b": (0,)}, None],
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two gradients in the dtype under test, and what they were made from."""
+
+    template: str
+    empirical: object
+    regularizer: object
+
+
+def fill(template, rng, dtype):
+    """A tree with the template's shapes, of standard normal numbers of ``dtype``."""
+    if template is None:
+        return None
+    if isinstance(template, dict):
+        return {key: fill(value, rng, dtype) for key, value in template.items()}
+    if isinstance(template, list):
+        return [fill(value, rng, dtype) for value in template]
+    x = rng.standard_normal(template)
+    if np.issubdtype(dtype, np.complexfloating):
+        x = x + 1j * rng.standard_normal(template)
+    return np.asarray(x).astype(dtype)
+
+
+def tree_map(f, *trees):
+    """``jax.tree.map`` for dicts, lists and None, without JAX: oracles stay apart."""
+    first = trees[0]
+    if first is None:
+        return None
+    if isinstance(first, dict):
+        return {key: tree_map(f, *(t[key] for t in trees)) for key in first}
+    if isinstance(first, list | tuple):
+        return [tree_map(f, *children) for children in zip(*trees, strict=True)]
+    return f(*trees)
+
+
+@st.composite
+def pairs(draw, dtype, decades=12, templates=tuple(TEMPLATES)):
+    """Pairs ``g = a·u``, ``r = b·(t·u + v)`` with random normal trees ``u`` and ``v``.
+
+    ``a`` and ``b`` run over ``10^±decades`` independently. ``t`` runs from -1000 to
+    1000, and is 0 in some: by the size of ``t`` the angle between ``g`` and ``r`` comes
+    near to 0, 180 or 90 degrees, so that conflict, its absence and its borders occur.
+    """
+    template = draw(st.sampled_from(templates))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    a, b = (10.0 ** draw(st.integers(-decades, decades)) for _ in range(2))
+    t = draw(st.sampled_from([-1000.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 1000.0]))
+    wide = np.complex128 if np.issubdtype(dtype, np.complexfloating) else np.float64
+    u, v = (fill(TEMPLATES[template], rng, wide) for _ in range(2))
+    g = tree_map(lambda x: np.asarray(a * x).astype(dtype), u)
+    r = tree_map(lambda x, y: np.asarray(b * (t * x + y)).astype(dtype), u, v)
+    return Pair(template, g, r)
