@@ -25,21 +25,23 @@ demo: $(STAMP)  ## fine-tune a pretrained network five ways; results in runs/dem
 	$(RUN) -m experiments demo
 
 test: $(STAMP)  ## run the tests
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## run all tests, the slow ones too
-	$(RUN) -m pytest -n 2 -m "slow or not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: $(STAMP)  ## check style, format and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
 
-format: $(STAMP)  ## put imports and format right
+format: $(STAMP)  ## put imports, format and generated tables in pages right
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(RUN) docs/fill.py
 
 docs: $(STAMP)  ## build the documentation into docs/_build/html
+	$(RUN) docs/fill.py --check
 	$(RUN) -m sphinx -W -b html docs docs/_build/html
 
 bench: $(STAMP)  ## measure what a step costs

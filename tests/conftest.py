@@ -2,6 +2,7 @@
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -16,3 +17,10 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture
+def lenient_promotion():
+    """For tests that run Optax's Adam, which raises floats to integer powers."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -10,6 +10,9 @@ import pytest
 
 import dtnh_jax
 
+# As users have it, not as the other tests do.
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
 ROOT = Path(__file__).parents[1]
 MODULES = [
     "dtnh_jax",

@@ -1,0 +1,9 @@
+"""Fine-tuning experiments that show DTNH at work: ``python -m experiments --help``.
+
+The rooms, in the order in which a run passes through them: ``data`` (images and
+few-shot splits), ``models`` (the network), ``methods`` (what is compared, one table),
+``recipe`` and ``train`` (the one training loop), ``pretrain`` (networks, cached),
+``finetune`` (one cell of a study), ``results`` (records and statistics), ``tables``,
+``figures`` and ``report``, ``progress`` (what the terminal shows while it runs), and
+``demo`` (what ``make demo`` runs).
+"""

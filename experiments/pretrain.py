@@ -1,0 +1,169 @@
+"""Pretrained networks: trained here on a source data set, and kept in a cache.
+
+A cache entry is a folder named by a hash of everything that determines it. It holds the
+parameters, written by Orbax, and ``entry.json``, which says what they are and carries a
+digest of their files. An entry that cannot be read, or whose digest does not fit, is
+reported and made again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from experiments import models
+from experiments.data import Dataset
+from experiments.methods import METHODS
+from experiments.recipe import Recipe
+from experiments.train import accuracy, fit
+
+# Raised by hand when the code here or in `train` changes what pretraining gives.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """Networks pretrained on one source, one a seed.
+
+    Attributes:
+      params: every array has a leading axis of seeds.
+      accuracy: share of the source's own images that each network gets right,
+        float ``[S]``: how well it has learned the source.
+      cached: whether it came out of the cache.
+    """
+
+    params: models.Params
+    accuracy: np.ndarray
+    cached: bool
+
+
+def _digest(arrays: list[np.ndarray]) -> str:
+    """SHA-256 over shapes, dtypes and bytes."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.shape} {array.dtype}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _files_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files in a folder."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        total.update(f"{path.relative_to(folder)} {len(content)}".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def describe(
+    architecture: models.Architecture, recipe: Recipe, dataset: Dataset, seeds: int
+) -> dict:
+    """Everything that determines the pretrained networks, as JSON can hold it."""
+    description = {
+        "version": VERSION,
+        "architecture": dataclasses.asdict(architecture),
+        "recipe": dataclasses.asdict(recipe),
+        "seeds": seeds,
+        "source": dataset.name,
+        "data": _digest([dataset.images, dataset.labels]),
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "platform": jax.default_backend(),
+    }
+    # Through JSON and back, so that it compares equal to what is read from a file.
+    return json.loads(json.dumps(description))
+
+
+def load_or_pretrain(
+    architecture: models.Architecture,
+    recipe: Recipe,
+    dataset: Dataset,
+    seeds: int,
+    cache: Path,
+    warn: Callable[[str], None],
+    advanced: Callable[[float], None] = lambda _: None,
+) -> Pretrained:
+    """Networks pretrained on ``dataset``, from the cache or made now.
+
+    Args:
+      architecture: of the networks.
+      recipe: how to pretrain; all images of ``dataset`` are used.
+      dataset: the source.
+      seeds: how many networks; they differ in initial weights and order of the images.
+      cache: folder of the cache; made where it is missing.
+      warn: is told when an entry of the cache is damaged and why.
+      advanced: called with the share of the work that was just done.
+    """
+    description = describe(architecture, recipe, dataset, seeds)
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+    folder = cache.resolve() / f"pretrained-{key[:16]}"
+    if folder.exists():
+        try:
+            found = _read(folder, architecture, description)
+        except Exception as error:  # Orbax raises whatever its parsers meet
+            warn(f"remaking damaged cache entry {folder.name}: {_one_line(error)}")
+            shutil.rmtree(folder)
+        else:
+            advanced(1.0)
+            return found
+    made = _pretrain(architecture, recipe, dataset, seeds, advanced)
+    _write(folder, made, description)
+    return made
+
+
+def _pretrain(architecture, recipe, dataset, seeds, advanced) -> Pretrained:
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    init_keys, order_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    start = jax.vmap(lambda key: models.init(architecture, key))(init_keys)
+    everything = np.arange(len(dataset.labels), dtype=np.int32)
+    members = np.broadcast_to(everything, (seeds, everything.size))
+    params, _, _ = fit(
+        architecture, METHODS["plain"], recipe, start, models.anchor(start), 0.0,
+        dataset, members, order_keys, advanced,
+    )  # fmt: skip
+    right = accuracy(
+        architecture, params, jnp.asarray(dataset.images), jnp.asarray(dataset.labels),
+        jnp.asarray(members),
+    )  # fmt: skip
+    return Pretrained(params, np.asarray(right), cached=False)
+
+
+def _write(folder: Path, made: Pretrained, description: dict) -> None:
+    folder.mkdir(parents=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "params", made.params)
+    # Written last: an entry without it was cut short.
+    entry = {
+        "description": description,
+        "accuracy": [float(share) for share in made.accuracy],
+        "digest": _files_digest(folder / "params"),
+    }
+    (folder / "entry.json").write_text(json.dumps(entry, indent=2))
+
+
+def _read(folder: Path, architecture, description: dict) -> Pretrained:
+    entry = json.loads((folder / "entry.json").read_text())
+    if entry["description"] != description:
+        raise ValueError("it describes other networks")
+    # Before Orbax reads them: given damaged files, its background threads raise too.
+    if _files_digest(folder / "params") != entry["digest"]:
+        raise ValueError("its files do not fit their digest")
+    keys = jax.ShapeDtypeStruct((description["seeds"],), jax.random.key(0).dtype)
+    like = jax.eval_shape(jax.vmap(lambda key: models.init(architecture, key)), keys)
+    with ocp.StandardCheckpointer() as checkpointer:
+        params = checkpointer.restore(folder / "params", like)
+    return Pretrained(params, np.asarray(entry["accuracy"], np.float32), cached=True)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,66 @@
+"""What the terminal shows while a study runs: a bar, plain lines, or nothing."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Reporter:
+    """Says how far a study is.
+
+    On a terminal there is one bar for the whole study, with the time left. Where the
+    output goes to a file or a pipe, there is one plain line for every finished task.
+    """
+
+    def __init__(self, console: Console, quiet: bool = False):
+        self.console = console
+        self._quiet = quiet
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def study(self, work: float) -> Iterator[None]:
+        """Shows the bar; ``work`` is the sum of what the tasks in it will claim."""
+        if self._quiet or not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as self._bar:
+            self._bar.add_task("starting", total=work)
+            yield
+        self._bar = None
+
+    @contextmanager
+    def task(self, name: str, work: float) -> Iterator[Callable[[float], None]]:
+        """One part of the study; gives the function to call with each share done."""
+        began = time.perf_counter()
+        if self._bar is not None:
+            bar, whole = self._bar, self._bar.task_ids[0]
+            bar.update(whole, description=name)
+            yield lambda share: bar.advance(whole, share * work)
+        else:
+            yield lambda _: None
+        if self._bar is None:
+            self.say(f"{name} ({time.perf_counter() - began:.1f} s)")
+
+    def say(self, text: str) -> None:
+        """A plain line, above the bar where there is one."""
+        if not self._quiet:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.console.print(f"warning: {text}", markup=False, style="yellow")

@@ -1,0 +1,56 @@
+"""How long, in what batches and with which optimizer to train."""
+
+import dataclasses
+
+import jax
+
+from experiments.errors import InputError, unknown
+from experiments.methods import OPTIMIZERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train; hashable, so that it can be a static argument of a jit.
+
+    Attributes:
+      steps: updates.
+      batch_size: images of each seed in an update.
+      learning_rate: constant.
+      optimizer: a key of ``OPTIMIZERS``.
+    """
+
+    steps: int = 200
+    batch_size: int = 50
+    learning_rate: float = 0.01
+    optimizer: str = "sgd"
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("steps", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+def batch_order(key: jax.Array, members: jax.Array, recipe: Recipe) -> jax.Array:
+    """Draws one seed's batches: every epoch goes through its images in a new order.
+
+    Args:
+      key: which order.
+      members: int32 ``[n]``, indices of the training images.
+      recipe: gives the number of steps and the batch size.
+
+    Returns:
+      int32 ``[steps, batch_size]`` indices; what does not fill an epoch's last batch is
+      left out of that epoch.
+    """
+    per_epoch = members.shape[0] // recipe.batch_size
+    if per_epoch == 0:
+        raise InputError(
+            f"a batch of {recipe.batch_size} images does not fit into "
+            f"{members.shape[0]} training images"
+        )
+    keys = jax.random.split(key, -(-recipe.steps // per_epoch))
+    epochs = jax.vmap(jax.random.permutation, in_axes=(0, None))(keys, members)
+    whole = epochs[:, : per_epoch * recipe.batch_size]
+    return whole.reshape(-1, recipe.batch_size)[: recipe.steps]

@@ -1,0 +1,72 @@
+"""Data sets that packages ship, spoilers, and few-shot splits."""
+
+import numpy as np
+import pytest
+
+from experiments import data
+from experiments.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", 8)
+
+
+@pytest.mark.parametrize(("name", "count"), [("mnist", 5000), ("digits", 1797)])
+def test_load_gives_grey_images_in_unit_range(name, count):
+    dataset = data.load(name, 12)
+    assert dataset.images.shape == (count, 12, 12, 1)
+    assert dataset.images.dtype == np.float32
+    assert dataset.labels.dtype == np.int32
+    assert dataset.images.min() >= 0
+    assert 0.9 < dataset.images.max() <= 1
+    assert set(dataset.labels) == set(range(dataset.classes))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_shot_is_a_stratified_partition(digits, seed):
+    train, test = data.few_shot(digits, 10, seed)
+    assert np.bincount(digits.labels[train]).tolist() == [10] * 10
+    assert sorted([*train, *test]) == list(range(1797))
+
+
+def test_few_shot_follows_the_seed(digits):
+    first, again, other = (data.few_shot(digits, 10, seed)[0] for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert len(set(first) & set(other)) < 50
+
+
+@pytest.mark.parametrize("per_class", [0, 174, 10_000])
+def test_few_shot_refuses_what_the_data_cannot_give(digits, per_class):
+    with pytest.raises(InputError, match="at most 173"):
+        data.few_shot(digits, per_class, 0)
+
+
+def test_permuted_pixels_are_one_reordering_of_all_images(stripes):
+    permuted = data.permute_pixels(stripes)
+    before, after = (d.images.reshape(60, 16) for d in (stripes, permuted))
+    order = [
+        int(np.flatnonzero((before == column[:, None]).all(0))[0]) for column in after.T
+    ]
+    assert sorted(order) == list(range(16))
+    assert order != list(range(16))
+    assert np.array_equal(permuted.labels, stripes.labels)
+
+
+def test_random_labels_keep_the_counts_and_lose_the_meaning(stripes):
+    spoiled = data.random_labels(stripes)
+    assert np.array_equal(np.bincount(spoiled.labels), np.bincount(stripes.labels))
+    assert (spoiled.labels == stripes.labels).mean() < 0.6
+    assert np.array_equal(spoiled.images, stripes.images)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("svhn", "unknown data set 'svhn'; known: mnist, digits"),
+        ("mnist:upside-down", "known: permuted-pixels, random-labels"),
+    ],
+)
+def test_unknown_names_list_the_known(name, message):
+    with pytest.raises(InputError, match=message):
+        data.load(name, 8)

@@ -1,0 +1,61 @@
+"""The network, and its convolution against JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import models
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_shifted_conv_equals_lax_conv(size):
+    def reference(kernel, bias, x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        ) + jnp.reshape(bias, (1, 1, 1, 7))
+
+    def ours(kernel, bias, x):
+        conv = nnx.eval_shape(
+            lambda: models.ShiftedConv(3, 7, size=size, rngs=nnx.Rngs(0))
+        )
+        values = nnx.State({"kernel": kernel, "bias": bias})
+        return nnx.merge(nnx.graphdef(conv), values)(x)
+
+    shapes = {"kernel": (size, size, 3, 7), "bias": (7,), "x": (2, 6, 9, 3)}
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes.values()]
+    weights = jnp.asarray(rng.normal(size=(2, 6, 9, 7)), jnp.float32)
+
+    def output_and_gradients(f):
+        output, pullback = jax.vjp(f, *arrays)
+        return output, *pullback(weights)
+
+    # Sums of up to 108 terms, of which the float32 roundings differ by order.
+    for a, b in zip(
+        *jax.jit(lambda: [output_and_gradients(f) for f in (ours, reference)])(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(np.abs(b).max()))
+
+
+def test_features_have_the_shapes_that_the_docstring_promises(small):
+    network = models.build(small, models.init(small, jax.random.key(0)))
+    shapes = {
+        name: x.shape for name, x in network.features(jnp.zeros((2, 4, 4, 1))).items()
+    }
+    assert shapes == {
+        "conv1": (2, 2, 2, 4),
+        "conv2": (2, 1, 1, 6),
+        "conv3": (2, 1, 1, 8),
+        "dense": (2, 16),
+    }
+    assert network(jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
+
+
+def test_anchor_is_the_body_and_none_for_the_head(small):
+    params = models.init(small, jax.random.key(0))
+    anchor = models.anchor(params)
+    assert anchor["head"] == {"kernel": None, "bias": None}
+    assert anchor["dense"] is params["dense"]

@@ -1,0 +1,108 @@
+"""The training loop, and what the methods come to in it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import models
+from experiments.errors import InputError
+from experiments.finetune import few_shot_target, finetune, from_scratch
+from experiments.methods import METHODS, method
+from experiments.recipe import Recipe, batch_order
+from experiments.train import fit
+
+RECIPE = Recipe(steps=12, batch_size=6, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(small, stripes):
+    """Runs one cell on three seeds of the small task."""
+    target = few_shot_target(stripes, 4, 3)
+    pretrained = from_scratch(small, 3)
+
+    def cell(name, weight=None, recipe=RECIPE):
+        return finetune(small, "nothing", pretrained, name, weight, recipe, target)
+
+    return cell
+
+
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.towards])
+def test_at_weight_zero_every_method_is_plain_fine_tuning(run, name):
+    plain, other = run("plain"), run(name, 0.0)
+    np.testing.assert_allclose(other.trace.loss, plain.trace.loss, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(other.accuracy, plain.accuracy)
+
+
+def test_methods_differ_where_there_is_a_weight(run):
+    losses = [run(name, 1.0).trace.loss for name in ("l2", "l2-sp", "dtnh-global")]
+    for i, loss in enumerate(losses):
+        for other in losses[:i]:
+            assert not np.allclose(loss, other, rtol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_learns(run, optimizer):
+    recipe = Recipe(steps=60, batch_size=12, learning_rate=0.03, optimizer=optimizer)
+    cell = run("plain", recipe=recipe)
+    assert cell.trace.loss.shape == (3, 60)
+    assert (cell.trace.loss[:, -1] < 0.6 * cell.trace.loss[:, 0]).all()
+
+
+def test_the_trace_has_every_step_and_group(run):
+    cell = run("dtnh-layer", 0.5)
+    assert cell.groups == ("conv1", "conv2", "conv3", "dense", "head")
+    assert cell.trace.cosine.shape == cell.trace.conflict.shape == (3, 12, 5)
+    np.testing.assert_array_equal(cell.trace.conflict, cell.trace.cosine < 0)
+    assert np.abs(cell.trace.cosine).max() <= 1 + 1e-6
+    # Before the first update the body lies where the regularizer wants it.
+    assert not cell.trace.cosine[:, 0, :4].any()
+    assert run("dtnh-global", 0.5).groups == ("global",)
+    assert run("plain").groups == ()
+
+
+def test_seeds_differ_and_runs_repeat(run):
+    cell, again = run("l2-sp", 0.1), run("l2-sp", 0.1)
+    np.testing.assert_array_equal(cell.trace.loss, again.trace.loss)
+    assert len({tuple(loss) for loss in cell.trace.loss}) == 3
+
+
+def test_each_epoch_sees_every_image_once():
+    members = jnp.arange(100, 112, dtype=jnp.int32)
+    order = batch_order(jax.random.key(0), members, Recipe(steps=5, batch_size=6))
+    assert order.shape == (5, 6)
+    for epoch in (order[0:2], order[2:4]):
+        assert sorted(np.ravel(epoch).tolist()) == list(range(100, 112))
+    assert not np.array_equal(order[0:2], order[2:4])
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(InputError, match="batch of 6 images does not fit into 5"):
+        batch_order(jax.random.key(0), jnp.arange(5), Recipe(steps=1, batch_size=6))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small, stripes):
+    images = stripes.images.copy()
+    images[7] = np.nan
+    broken = dataclasses.replace(stripes, images=images)
+    start = from_scratch(small, 2)
+    members = np.tile(np.arange(60, dtype=np.int32), (2, 1))
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(
+        FloatingPointError, match=r"plain fine-tuning .* not finite at step"
+    ):
+        fit(
+            small, METHODS["plain"], Recipe(steps=10, batch_size=30), start,
+            models.anchor(start), 0.0, broken, members, keys,
+        )  # fmt: skip
+
+
+def test_bad_requests_say_what_would_do():
+    with pytest.raises(InputError, match="known: plain, l2, l2-sp, dtnh-global"):
+        method("l2sp")
+    with pytest.raises(InputError, match="known: sgd, adam"):
+        Recipe(optimizer="lion")
+    with pytest.raises(InputError, match="steps must be positive, got 0"):
+        Recipe(steps=0)
