@@ -5,6 +5,7 @@
 >>> tx = optax.chain(dtnh(), optax.sgd(1e-2))  # updates: a GradientPair
 """
 
+from dtnh_jax._alias import dtnh_adamw, dtnh_sgd
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._projection import project_conflict
 from dtnh_jax._regularizers import l2_sp
@@ -19,6 +20,8 @@ __all__ = [
     "GradientPair",
     "conflict_report",
     "dtnh",
+    "dtnh_adamw",
+    "dtnh_sgd",
     "l2_sp",
     "project_conflict",
 ]

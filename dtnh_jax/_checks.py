@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 from jax.tree_util import DictKey, GetAttrKey, keystr, tree_flatten_with_path
 
@@ -30,6 +31,21 @@ def not_negative(name: str, value: Any) -> None:
     """Raises where ``value`` is a number known now that is below zero or NaN."""
     if _is_known(name, value) and not value >= 0:
         raise ValueError(f"`{name}` must not be negative, got {value!r}")
+
+
+def fraction(name: str, value: Any) -> None:
+    """Raises where ``value`` is a number known now outside of the open (0, 1)."""
+    if _is_known(name, value) and not 0 < value < 1:
+        raise ValueError(f"`{name}` must be above 0 and below 1, got {value!r}")
+
+
+def transformation(name: str, value: Any) -> None:
+    """Raises unless ``value`` is an Optax gradient transformation."""
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"`{name}` must be an optax.GradientTransformation, such as "
+            f"optax.scale_by_adam(), got {value!r}"
+        )
 
 
 def one_of(name: str, value: Any, known: Collection[str]) -> None:

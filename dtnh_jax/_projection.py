@@ -236,9 +236,9 @@ def accumulator(leaves: list[jax.Array]) -> np.dtype:
     return np.dtype(np.float64 if precise else np.float32)
 
 
-def add(empirical: jax.Array, remainder_: jax.Array) -> jax.Array:
-    """``d = g + r'`` for one leaf, summed in the accumulator's type, typed as ``g``."""
-    return (empirical.astype(remainder_.dtype) + remainder_).astype(empirical.dtype)
+def add(base: jax.Array, remainder_: jax.Array, dtype: Any) -> jax.Array:
+    """``d = u + r'`` for one leaf, summed in the accumulator's type, then ``dtype``."""
+    return (base.astype(remainder_.dtype) + remainder_).astype(dtype)
 
 
 def times(x: jax.Array, factor: Any) -> jax.Array:

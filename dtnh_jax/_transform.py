@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import _checks, _groups, _projection
+from dtnh_jax import _average, _checks, _groups, _projection
 
 RULES = ("project", "drop", "ignore")
 
@@ -37,11 +37,16 @@ class DtnhState(NamedTuple):
       group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 of shape
         ``[K, length]``. Names lie here as an array so that a state restored from a
         checkpoint, or mapped over by ``jax.vmap``, still knows them.
+      reference: moving average of the empirical gradient, not yet corrected for its
+        start at zero, shaped like the parameters; None without ``reference_decay``.
+      inner: state of ``inner``; None without it.
     """
 
     count: jax.typing.ArrayLike
     conflict: Conflict
     group_names: jax.Array
+    reference: Any = None
+    inner: Any = None
 
 
 def dtnh(
@@ -49,7 +54,10 @@ def dtnh(
     *,
     granularity: _groups.Granularity = "global",
     on_conflict: str = "project",
+    reference_decay: float | jax.Array | None = None,
+    reference_dtype: Any | None = None,
     max_ratio: float | jax.Array | None = None,
+    inner: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds to the empirical gradient what the regularizer's does not take from it.
 
@@ -65,7 +73,14 @@ def dtnh(
     falls at least as fast as without the regularizer.
 
     Put it first in the chain, where :math:`g` is still a gradient. A transformation
-    behind it that rescales coordinates, as Adam does, voids the inequality.
+    behind it that rescales coordinates, as Adam does, or adds up steps, as momentum
+    does, voids the inequality; as ``inner`` it does not. Then
+
+    .. math:: d = u + r', \qquad u = \mathrm{inner}(g), \qquad
+      \langle g, d\rangle \ge \langle g, u\rangle
+
+    with :math:`r'` as above, from the raw gradient: to first order the empirical loss
+    falls at least as fast as under the optimizer without the regularizer.
 
     ``update`` takes the two gradients in one of three ways: a :class:`GradientPair` as
     the updates; the empirical gradient as the updates and the keyword argument
@@ -82,9 +97,21 @@ def dtnh(
       on_conflict: what happens to the regularizer in a group where
         :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH. ``"drop"``: it is left
         out. ``"ignore"``: nothing; that is the plain weighted sum.
-      max_ratio: caps :math:`\|r'\|` at ``max_ratio`` times :math:`\|g\|` in each group.
-        Up to 1, gradient descent on a β-smooth loss descends at every step size up to
-        1/β, whatever the weight.
+      reference_decay: if given, conflict is judged, and the projection made, against
+        the moving average of the empirical gradient with this decay, above 0 and
+        below 1, instead of against this step's gradient alone. It is corrected for its
+        start at zero as Adam's is. The inequalities then hold for that average.
+      reference_dtype: type in which the moving average is stored; by default that of
+        the gradients, float32 at least.
+      max_ratio: caps :math:`\|r'\|` in each group at ``max_ratio`` times the norm of
+        what it is judged against: :math:`g`, or its moving average; with ``inner`` too
+        the raw gradient, not :math:`u`. Up to 1, gradient descent on a β-smooth loss
+        descends at every step size up to 1/β, whatever the weight.
+      inner: a gradient transformation for the empirical gradient alone, such as
+        ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It gets ``params`` and all
+        extra arguments. It must point uphill, as a gradient does: leave the learning
+        rate and its minus sign to what follows dtnh, or :math:`r'` will be added with
+        the wrong sign.
 
     Returns:
       A transformation whose updates have the structure, shapes and dtypes of the
@@ -120,8 +147,13 @@ def dtnh(
         _checks.not_negative("weight", weight)
     _groups.check(granularity)
     _checks.one_of("on_conflict", on_conflict, RULES)
+    if reference_decay is not None:
+        _checks.fraction("reference_decay", reference_decay)
     if max_ratio is not None:
         _checks.positive("max_ratio", max_ratio)
+    if inner is not None:
+        _checks.transformation("inner", inner)
+        inner = optax.with_extra_args_support(inner)
 
     def init_fn(params: optax.Params) -> DtnhState:
         names = _groups.divide(params, granularity).names
@@ -133,6 +165,12 @@ def dtnh(
                 count=jnp.zeros(len(names), jnp.int32),
             ),
             group_names=_encode(names),
+            reference=(
+                None
+                if reference_decay is None
+                else _average.init(params, reference_dtype)
+            ),
+            inner=None if inner is None else inner.init(params),
         )
 
     def update_fn(
@@ -143,29 +181,42 @@ def dtnh(
         regularizer_grads: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, DtnhState]:
-        del params, extra_args
         pair = _checks.as_pair(updates, regularizer_grads)
         groups = _groups.divide(pair.empirical, granularity)
-        _checks.same_groups(groups.names, state.conflict.cosine.shape[0])
-        leaves, treedef = jax.tree.flatten(pair.empirical)
-        g = [jnp.asarray(x) for x in leaves]
-        r = [jnp.asarray(x) for x in jax.tree.leaves(pair.regularizer)]
+        _checks.same_groups(groups.names, state.conflict.cosine.shape[-1])
+        count = optax.safe_increment(state.count)
 
+        base, inner_state = pair.empirical, state.inner
+        if inner is not None:
+            base, inner_state = inner.update(base, inner_state, params, **extra_args)
+        against, average = pair.empirical, state.reference
+        if reference_decay is not None:
+            average = _average.update(average, against, reference_decay)
+            against = _average.corrected(average, reference_decay, count)
+
+        treedef = jax.tree.structure(pair.empirical)
+        dtypes = [jax.dtypes.result_type(x) for x in jax.tree.leaves(pair.empirical)]
+        u, g, r = (
+            [jnp.asarray(x) for x in treedef.flatten_up_to(tree)]
+            for tree in (base, against, pair.regularizer)
+        )
         geo = _projection.geometry(g, r, groups)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, max_ratio)
         combined = treedef.unflatten(
-            _projection.add(gi, _projection.remainder(plan, geo, k, gi, ri))
-            for gi, ri, k in zip(g, r, groups.of_leaf, strict=True)
+            _projection.add(ui, _projection.remainder(plan, geo, k, gi, ri), dtype)
+            for ui, gi, ri, k, dtype in zip(
+                u, g, r, groups.of_leaf, dtypes, strict=True
+            )
         )
-        in_conflict = (geo.cosine < 0).astype(jnp.int32)
         conflict = Conflict(
             cosine=geo.cosine.astype(jnp.float32),
             removed=plan.removed.astype(jnp.float32),
-            count=state.conflict.count + in_conflict,
+            count=state.conflict.count + (geo.cosine < 0).astype(jnp.int32),
         )
-        count = optax.safe_increment(state.count)
-        return combined, DtnhState(count, conflict, state.group_names)
+        return combined, DtnhState(
+            count, conflict, state.group_names, average, inner_state
+        )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

@@ -1,0 +1,42 @@
+"""The moving average of the empirical gradient that can serve as the reference."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtnh_jax import _projection
+
+
+def init(params: optax.Params, dtype: Any | None) -> optax.Updates:
+    """Zeros shaped like ``params``, of ``dtype`` or of float32 at least."""
+
+    def zeros(p):
+        wide = _projection.accumulate_in(_projection.accumulator([p]), p).dtype
+        return jnp.zeros_like(p, dtype=wide if dtype is None else dtype)
+
+    return jax.tree.map(zeros, params)
+
+
+def update(average: optax.Updates, gradient: optax.Updates, decay: Any) -> Any:
+    """``decay * average + (1 - decay) * gradient``, in the type of the average."""
+
+    def step(m, g):
+        wide = _projection.accumulate_in(_projection.accumulator([m, g]), m)
+        new = g.astype(wide.dtype)
+        moved = new + _projection.times(wide - new, jnp.asarray(decay))
+        return moved.astype(m.dtype)
+
+    return jax.tree.map(step, average, gradient)
+
+
+def corrected(average: optax.Updates, decay: Any, count: Any) -> optax.Updates:
+    """The average after ``count`` updates, corrected for its start at zero.
+
+    Kingma and Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2015, section 3. Without
+    it the reference would start out too short, and with it the cap of ``max_ratio``.
+    """
+    decay = jnp.asarray(decay, jnp.float32)
+    weight = -jnp.expm1(jnp.asarray(count, jnp.float32) * jnp.log(decay))
+    return jax.tree.map(lambda m: _projection.times(m, 1 / weight), average)

@@ -1,0 +1,78 @@
+"""G7: with max_ratio up to 1 the loss never rises, whatever the weight."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from dtnh_jax import GradientPair, dtnh
+
+STEPS = 2000
+
+
+def quadratic(seed):
+    """``½ x·Ax`` with a random spectrum; β is the largest eigenvalue of A."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    spectrum = 10.0 ** rng.uniform(-3, 2, 8)
+    a = jnp.asarray(q * spectrum @ q.T)
+    return (lambda x: 0.5 * jnp.dot(x, a @ x)), spectrum.max(), 8
+
+
+def logistic_regression(seed):
+    """Two digits told apart; β = ‖X‖²/(4n), the bound of the logistic loss."""
+    images, labels = load_digits(n_class=2, return_X_y=True)
+    rows = np.random.default_rng(seed).permutation(len(labels))[:100]
+    x, sign = jnp.asarray(images[rows] / 16), jnp.asarray(2.0 * labels[rows] - 1)
+    beta = np.linalg.norm(x, 2) ** 2 / (4 * len(rows))
+    return (lambda w: jnp.mean(jax.nn.softplus(-sign * (x @ w)))), beta, 64
+
+
+def losses(problem, seed, weight, share, **kwargs):
+    """Losses along full-batch descent, at a step size of ``share`` times the bound."""
+    loss, beta, size = problem(seed)
+    kappa = kwargs.get("max_ratio") or 1.0
+    eta = share * min(1 / beta, 2 / (beta * (1 + kappa**2)))
+    rng = np.random.default_rng(seed + 1)
+    start, anchor = (jnp.asarray(rng.standard_normal(size)) for _ in range(2))
+    tx = dtnh(weight, **kwargs)
+
+    def step(carry, _):
+        x, state = carry
+        value, g = jax.value_and_grad(loss)(x)
+        d, state = tx.update(GradientPair(g, x - 10 * anchor), state)
+        return (x - eta * d, state), value
+
+    return jax.jit(
+        lambda: jax.lax.scan(step, (start, tx.init(start)), None, STEPS)[1]
+    )()
+
+
+def rises(values):
+    """Number of steps in which the loss rose, beyond rounding in float64."""
+    values = np.asarray(values)
+    return int(np.sum(np.diff(values) > 1e-12 * values[:-1] + 1e-14))
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("problem", [quadratic, logistic_regression])
+@pytest.mark.parametrize("kappa", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("weight", [1e-2, 1.0, 1e3, 1e6])
+def test_the_loss_never_rises(problem, kappa, weight):
+    for seed, share in enumerate([0.1, 0.5, 1.0]):
+        values = losses(problem, seed, weight, share, max_ratio=kappa)
+        assert rises(values) == 0
+        assert values[-1] < values[0]
+
+
+@pytest.mark.parametrize("problem", [quadratic, logistic_regression])
+@pytest.mark.parametrize("kwargs", [{"on_conflict": "ignore"}, {}])
+def test_without_the_cap_it_does_rise(problem, kwargs):
+    """A test of the test: the plain sum, and the projection alone, do not descend."""
+    assert rises(losses(problem, 0, 1e3, 1.0, **kwargs)) > 0
