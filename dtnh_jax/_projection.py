@@ -62,21 +62,20 @@ def geometry(
     A sum that overflows (a norm above 1e19) comes out as NaN, not as "no conflict".
     """
     dtype = accumulator([*reference, *regularizer])
-    exponents = np.finfo(dtype).maxexp  # 128 in float32
-    small = np.exp2(np.asarray(-exponents * 15 // 32, dtype))
-    scale = np.exp2(np.asarray(exponents // 2, dtype))
+    small = np.exp2(np.asarray(-np.finfo(dtype).maxexp * 15 // 32, dtype))
+    scale = np.exp2(np.asarray(_shift(dtype), dtype))
     sums = functools.partial(_sums, reference, regularizer, groups, dtype)
     angles = functools.partial(_angles, scale=scale, small=small)
     plain = sums()
     needed = jnp.any(plain[:2] < small)
     if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
-        return angles(plain, sums(scale))
+        return angles(plain, sums(scaled_up=True))
     # A program for the CPU does not fuse the scaling into the sums, which would make
     # them five times as slow: it waits until it is needed. Elsewhere it is free, as the
     # sums wait for memory, and a conditional would stand in the way of fusion.
     return jax.lax.cond(
         needed,
-        lambda: angles(plain, sums(scale)),
+        lambda: angles(plain, sums(scaled_up=True)),
         lambda: angles(plain, plain),
     )
 
@@ -109,17 +108,14 @@ def _sums(
     regularizer: list[jax.Array],
     groups: _groups.Groups,
     dtype: np.dtype,
-    scale: Any | None = None,
+    scaled_up: bool = False,
 ) -> jax.Array:
     """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``."""
-    if scale is not None:
-        # Without this XLA folds (g * 2^64) * (r * 2^64) into (g * r) * infinity.
-        scale = jax.lax.optimization_barrier(jnp.asarray(scale))
     sums = [[jnp.zeros((3,), dtype)] for _ in groups.names]
     for g, r, k in zip(reference, regularizer, groups.of_leaf, strict=True):
         g, r = accumulate_in(dtype, g), accumulate_in(dtype, r)
-        if scale is not None:
-            g, r = times(g, scale), times(r, scale)
+        if scaled_up:
+            g, r = _scaled_up(g), _scaled_up(r)
         sums[k].append(jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)]))
     totals = [jnp.sum(jnp.stack(x), axis=0) for x in sums]
     return jnp.stack(totals, axis=1) if sums else jnp.zeros((3, 0), dtype)
@@ -223,6 +219,28 @@ def project_conflict(
         remainder(plan_, geo, k, gi, ri).astype(ri.dtype)
         for gi, ri, k in zip(g, r, groups.of_leaf, strict=True)
     )
+
+
+def _shift(dtype: Any) -> int:
+    """The power of two by which small numbers are scaled up; 64 in float32."""
+    return jnp.finfo(dtype).maxexp // 2
+
+
+def _scaled_up(x: jax.Array) -> jax.Array:
+    """``x`` times two to the power of ``_shift``, exact, by adding to its exponent.
+
+    Not a multiplication: XLA may fold (g * 2^64) * (r * 2^64) into (g * r) * infinity,
+    through an optimization barrier too. Numbers too large to be scaled come out as
+    anything; their sums are not used.
+    """
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(_scaled_up(jnp.real(x)), _scaled_up(jnp.imag(x)))
+    info = jnp.finfo(x.dtype)
+    integer = np.dtype(f"int{info.bits}")
+    added = np.asarray(_shift(x.dtype) << info.nmant, integer)
+    bits = jax.lax.bitcast_convert_type(x, integer)
+    scaled = jax.lax.bitcast_convert_type(bits + added, x.dtype)
+    return jnp.where(jnp.abs(x) < info.tiny, 0, scaled)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

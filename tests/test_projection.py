@@ -169,6 +169,24 @@ def test_a_zero_gradient_leaves_the_regularizer_alone(granularity):
     same(jitted("leaf")(r, half), {"a": r["a"], "b": jnp.zeros((1, 1))})
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-15, 1.0])
+def test_compiled_together_with_the_gradients_it_is_the_same(scale):
+    """XLA must not fold the scaling of small numbers into the penalty's constants."""
+    rng = np.random.default_rng(0)
+    w, w0, x = (jnp.asarray(rng.standard_normal((5, 5)), jnp.float32) for _ in range(3))
+
+    def gradients(w):
+        g = jax.grad(lambda w: jnp.sum(jnp.tanh(x @ w) ** 2))(w)
+        r = jax.grad(lambda w: 0.5 * jnp.sum((w - w0) ** 2))(w)
+        return g, jnp.float32(scale) * (r - 3.0 * g)
+
+    together = jax.jit(lambda w: project_conflict(*gradients(w)[::-1]))(w)
+    g, r = (np.asarray(half, np.float64).ravel() for half in jax.jit(gradients)(w))
+    eps = check.epsilon(np.float32)
+    expected = check.project(g, r)
+    check.assert_close(np.ravel(together), expected, eps, size=check.norm(r))
+
+
 def test_negative_zero_is_kept_bit_for_bit():
     r, g = jnp.array([-0.0, 1.0]), jnp.array([-1.0, 1.0])
     assert np.signbit(project_conflict(r, g)).tolist() == [True, False]
