@@ -12,9 +12,13 @@ from dtnh_jax import _projection
 def init(params: optax.Params, dtype: Any | None) -> optax.Updates:
     """Zeros shaped like ``params``, of ``dtype`` or of float32 at least."""
 
+    def wide(p):
+        return _projection.accumulate_in(_projection.accumulator([p]), p)
+
     def zeros(p):
-        wide = _projection.accumulate_in(_projection.accumulator([p]), p).dtype
-        return jnp.zeros_like(p, dtype=wide if dtype is None else dtype)
+        # As Optax has it, parameters may be abstract here: of a shape and a dtype only.
+        kind = jax.eval_shape(wide, p).dtype if dtype is None else dtype
+        return jnp.zeros_like(p, dtype=kind)
 
     return jax.tree.map(zeros, params)
 

@@ -14,6 +14,8 @@ from dtnh_jax._pair import GradientPair
 
 Path = tuple[Any, ...]  # of the keys that jax.tree_util puts into paths
 
+_GRADIENTS = "empirical gradient", "regularizer gradient"
+
 _HOW_TO_PAIR = (
     "pass `GradientPair(empirical=g, regularizer=r)` as the updates, or g as the "
     "updates and `regularizer_grads=r` as a keyword, or put `l2_sp(pretrained, alpha)` "
@@ -21,21 +23,25 @@ _HOW_TO_PAIR = (
 )
 
 
+class OneGradientError(TypeError):
+    """One gradient came where a pair was needed; :func:`multi_steps` asks for it."""
+
+
 def positive(name: str, value: Any) -> None:
     """Raises where ``value`` is a number known now that is not above zero."""
-    if _is_known(name, value) and not value > 0:
+    if _is_known(name, value) and not float(value) > 0:
         raise ValueError(f"`{name}` must be positive, got {value!r}")
 
 
 def not_negative(name: str, value: Any) -> None:
     """Raises where ``value`` is a number known now that is below zero or NaN."""
-    if _is_known(name, value) and not value >= 0:
+    if _is_known(name, value) and not float(value) >= 0:
         raise ValueError(f"`{name}` must not be negative, got {value!r}")
 
 
 def fraction(name: str, value: Any) -> None:
     """Raises where ``value`` is a number known now outside of the open (0, 1)."""
-    if _is_known(name, value) and not 0 < value < 1:
+    if _is_known(name, value) and not 0 < float(value) < 1:
         raise ValueError(f"`{name}` must be above 0 and below 1, got {value!r}")
 
 
@@ -56,7 +62,11 @@ def one_of(name: str, value: Any, known: Collection[str]) -> None:
 
 
 def _is_known(name: str, value: Any) -> bool:
-    """True for a number; False for a traced one, of which nothing can be asked yet."""
+    """True for a number; False for a traced one, of which nothing can be asked yet.
+
+    Compare it as ``float(value)``: under ``jax.jit`` a comparison of arrays is traced
+    even where both are known.
+    """
     if is_traced(value):
         return False
     if isinstance(value, jax.Array | np.ndarray):
@@ -83,7 +93,7 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
             )
         pair = updates
     elif regularizer_grads is None:
-        raise TypeError(
+        raise OneGradientError(
             "dtnh needs two gradients, the empirical loss's g and the regularizer's "
             f"r, and got one {type(updates).__name__}: {_HOW_TO_PAIR}"
         )
@@ -98,26 +108,26 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
     return pair
 
 
-def same_structure(empirical: Any, regularizer: Any) -> None:
+def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -> None:
     """Raises unless both trees agree in containers, shapes and kinds of number."""
-    left, left_def = tree_flatten_with_path(empirical)
-    right, right_def = tree_flatten_with_path(regularizer)
+    left_flat, left_def = tree_flatten_with_path(left)
+    right_flat, right_def = tree_flatten_with_path(right)
     if left_def != right_def:
-        raise ValueError(_first_difference(empirical, regularizer, ()))
-    for (path, g), (_, r) in zip(left, right, strict=True):
-        if jnp.shape(g) != jnp.shape(r):
+        raise ValueError(_first_difference(left, right, names, ()))
+    for (path, x), (_, y) in zip(left_flat, right_flat, strict=True):
+        if jnp.shape(x) != jnp.shape(y):
             raise ValueError(
-                f"regularizer gradient has shape {jnp.shape(r)} {_at(path)}, "
-                f"empirical gradient {jnp.shape(g)}"
+                f"{names[1]} has shape {jnp.shape(y)} {at(path)}, "
+                f"{names[0]} {jnp.shape(x)}"
             )
-        g_type, r_type = jax.dtypes.result_type(g), jax.dtypes.result_type(r)
+        x_type, y_type = jax.dtypes.result_type(x), jax.dtypes.result_type(y)
         for kind in (jnp.floating, jnp.complexfloating):
-            if jnp.issubdtype(g_type, kind) and jnp.issubdtype(r_type, kind):
+            if jnp.issubdtype(x_type, kind) and jnp.issubdtype(y_type, kind):
                 break
         else:
             raise TypeError(
-                f"regularizer gradient has dtype {r_type} {_at(path)}, empirical "
-                f"gradient {g_type}; both must be floating-point or both complex"
+                f"{names[1]} has dtype {y_type} {at(path)}, {names[0]} {x_type}; "
+                "both must be floating-point or both complex"
             )
 
 
@@ -131,29 +141,32 @@ def same_groups(names: tuple[str, ...], at_init: int) -> None:
         )
 
 
-def _at(path: Path) -> str:
+def at(path: Path) -> str:
+    """The place of a leaf, in words."""
     return f"at {keystr(path)}" if path else "at the root"
 
 
-def _first_difference(empirical: Any, regularizer: Any, path: Path) -> str:
-    """Where two trees part, in words; depth first, in the empirical tree's order."""
-    left, right = _children(empirical), _children(regularizer)
-    for key, child in left.items():
-        if key in right and jax.tree.structure(child) != jax.tree.structure(right[key]):
-            return _first_difference(child, right[key], path + key)
-    for ours, theirs, has, lacks in (
-        (left, right, "empirical", "regularizer"),
-        (right, left, "regularizer", "empirical"),
+def _first_difference(left: Any, right: Any, names: tuple[str, str], path: Path) -> str:
+    """Where two trees part, in words; depth first, in the order of the left one."""
+    ours, theirs = _children(left), _children(right)
+    for key, child in ours.items():
+        if key in theirs:
+            other = theirs[key]
+            if jax.tree.structure(child) != jax.tree.structure(other):
+                return _first_difference(child, other, names, path + key)
+    for some, others, has, lacks in (
+        (ours, theirs, names[0], names[1]),
+        (theirs, ours, names[1], names[0]),
     ):
-        missing = [key for key in ours if key not in theirs]
-        if missing and type(empirical) is type(regularizer):
+        missing = [key for key in some if key not in others]
+        if missing and type(left) is type(right):
             return (
-                f"{lacks} gradient has nothing {_at(path + missing[0])}, where the "
-                f"{has} gradient has {_describe(ours[missing[0]])}"
+                f"{lacks} has nothing {at(path + missing[0])}, where the "
+                f"{has} has {_describe(some[missing[0]])}"
             )
     return (
-        f"regularizer gradient has {_describe(regularizer)} {_at(path)}, empirical "
-        f"gradient {_describe(empirical)}: both must be of one structure"
+        f"{names[1]} has {_describe(right)} {at(path)}, {names[0]} "
+        f"{_describe(left)}: both must be of one structure"
     )
 
 

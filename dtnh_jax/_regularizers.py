@@ -1,4 +1,6 @@
-"""Regularizers: transformations that make the pair, and penalties."""
+"""Regularizers: transformations that make the pair."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +60,7 @@ def l2_sp(
     """
     _checks.not_negative("alpha", alpha)
     _checks.not_negative("beta", beta)
-    flat, _ = jax.tree_util.tree_flatten_with_path(pretrained, lambda x: x is None)
-    anchors = {_key(path): array for path, array in flat}
+    anchors = anchors_of(pretrained)
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
@@ -74,14 +75,11 @@ def l2_sp(
             )
 
         def pull(path, w):
-            w0 = _anchor(anchors, path, jnp.shape(w))
-            dtype = _projection.accumulator([w])
-            wide = _projection.accumulate_in(dtype, w)
-            if w0 is None:
-                factor = beta
-            else:
-                wide, factor = wide - _projection.accumulate_in(dtype, w0), alpha
-            return _projection.times(wide, jnp.asarray(factor, dtype)).astype(w.dtype)
+            away, is_new = deviation(anchors, path, w)
+            factor = jnp.asarray(
+                beta if is_new else alpha, _projection.accumulator([w])
+            )
+            return _projection.times(away, factor).astype(w.dtype)
 
         r = jax.tree_util.tree_map_with_path(pull, params)
         return GradientPair(empirical=updates, regularizer=r), state
@@ -89,6 +87,24 @@ def l2_sp(
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update_fn
     )
+
+
+def anchors_of(pretrained: Any) -> dict[tuple[str, ...], Any]:
+    """The pretrained arrays by path; None where an array or a subtree is new."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(pretrained, lambda x: x is None)
+    return {_key(path): array for path, array in flat}
+
+
+def deviation(
+    anchors: dict[tuple[str, ...], Any], path: _checks.Path, w: jax.Array
+) -> tuple[jax.Array, bool]:
+    """``w - w0`` in float32 at least, or ``w`` itself and True where it is new."""
+    w0 = _anchor(anchors, path, jnp.shape(w))
+    dtype = _projection.accumulator([w])
+    wide = _projection.accumulate_in(dtype, w)
+    if w0 is None:
+        return wide, True
+    return wide - _projection.accumulate_in(dtype, w0), False
 
 
 def _key(path) -> tuple[str, ...]:

@@ -27,10 +27,13 @@ def parameters(seed):
     }
 
 
+def logits(params, images):
+    return _dense(params["layer1"], jax.nn.relu(_dense(params["layer0"], images)))
+
+
 def loss(params, images, labels):
-    hidden = jax.nn.relu(_dense(params["layer0"], images))
-    logits = _dense(params["layer1"], hidden)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    scores = logits(params, images)
+    return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
 
 
 def _dense(layer, x):

@@ -1,0 +1,195 @@
+"""Two gradients from one forward pass."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtnh_jax import _checks
+from dtnh_jax._pair import GradientPair
+
+_EXPECTED = {
+    False: "return (loss, penalty), a tuple of two scalars",
+    True: "return ((loss, penalty), aux), as has_aux=True says",
+}
+
+
+def pair_value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Evaluates a loss, a penalty, and the gradient of each, in one forward pass.
+
+    ``jax.value_and_grad`` for a function with two values. The forward pass runs once,
+    so that both gradients see one dropout mask and one set of batch statistics, and
+    there is one update of the statistics, in ``aux``. Each value then gets a backward
+    pass of its own, only through what that value depends on. That costs up to 5/3 of
+    the gradient of the sum.
+
+    Args:
+      fun: returns ``(loss, penalty)``, two real scalars, which may differ in dtype; or
+        ``((loss, penalty), aux)`` with ``has_aux``. Its arguments at ``argnums`` are
+        pytrees of floating-point or complex arrays.
+      argnums: which positional argument, or arguments, to differentiate.
+      has_aux: whether ``fun`` returns auxiliary data beside the values.
+      allow_int: whether arrays of integers, booleans or random keys may be among the
+        differentiated ones. Their gradients are zeros of dtype ``float0``.
+
+    Returns:
+      A function with the arguments of ``fun`` that returns ``((loss, penalty), pair)``,
+      or ``(((loss, penalty), aux), pair)`` with ``has_aux``. The pair is a
+      :class:`GradientPair`, each half of which is shaped like the argument at
+      ``argnums``, or is a tuple of such if ``argnums`` is a sequence. Where a value
+      does not depend on an array, its gradient is zeros.
+
+    Raises:
+      TypeError: if ``argnums`` is no integer or sequence of integers; from the
+        function returned, if an argument at ``argnums`` is missing or not
+        differentiable, or ``fun`` returns anything else than it should.
+      ValueError: from the function returned, if a negative argnum is out of range.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from dtnh_jax import pair_value_and_grad
+      >>> def losses(params, x):
+      ...     return jnp.sum(params["w"] * x), 0.5 * jnp.sum(params["w"] ** 2)
+      >>> params = {"w": jnp.array([1.0, 2.0])}
+      >>> x = jnp.array([3.0, 4.0])
+      >>> (loss, penalty), pair = pair_value_and_grad(losses)(params, x)
+      >>> print(loss, penalty, pair.empirical["w"], pair.regularizer["w"])
+      11.0 2.5 [3. 4.] [1. 2.]
+    """
+    if not callable(fun):
+        raise TypeError(f"`fun` must be a function, got {fun!r}")
+    one = not isinstance(argnums, Sequence)
+    numbers = tuple(index(n) for n in ([argnums] if one else argnums))
+    if not numbers:
+        raise TypeError("`argnums` must name an argument, got none")
+
+    @functools.wraps(fun)
+    def pair_fun(*args, **kwargs):
+        places = [place(n, len(args)) for n in numbers]
+        flat, treedef = jax.tree_util.tree_flatten_with_path([args[i] for i in places])
+        leaves = [leaf for _, leaf in flat]
+        smooth = [_is_smooth(path, x, places, allow_int) for path, x in flat]
+
+        def call(moved):
+            moved = iter(moved)
+            dynamic = treedef.unflatten(
+                next(moved) if s else x for x, s in zip(leaves, smooth, strict=True)
+            )
+            full = list(args)
+            for i, argument in zip(places, dynamic, strict=True):
+                full[i] = argument
+            return unpack(fun(*full, **kwargs), has_aux)
+
+        point = [x for x, s in zip(leaves, smooth, strict=True) if s]
+        values, tangents, aux = jax.linearize(call, point, has_aux=True)
+
+        # Of jax.vjp's pullback one would ask for (1, 0) and (0, 1), and the zero would
+        # be sent back through layers on which only the other value depends. What is
+        # transposed for one value does not contain them.
+        def half(which):
+            pullback = jax.linear_transpose(lambda t: tangents(t)[which], point)
+            gradients = iter(pullback(jnp.ones_like(values[which]))[0])
+            whole = treedef.unflatten(
+                next(gradients) if s else np.zeros(jnp.shape(x), jax.dtypes.float0)
+                for x, s in zip(leaves, smooth, strict=True)
+            )
+            return whole[0] if one else tuple(whole)
+
+        pair = GradientPair(empirical=half(0), regularizer=half(1))
+        return ((values, aux) if has_aux else values), pair
+
+    return pair_fun
+
+
+def index(argnum: Any) -> int:
+    """``argnum`` as an integer."""
+    try:
+        return operator.index(argnum)
+    except TypeError:
+        raise TypeError(
+            f"`argnums` must be an integer or a sequence of integers, got {argnum!r}"
+        ) from None
+
+
+def place(argnum: int, count: int) -> int:
+    """The position that ``argnum`` means among ``count`` positional arguments."""
+    if argnum >= count:
+        raise TypeError(
+            f"differentiating with respect to argument {argnum} needs at least "
+            f"{argnum + 1} positional arguments, got {count}"
+        )
+    if argnum < -count:
+        raise ValueError(
+            f"`argnums` has {argnum}, but there are {count} positional arguments"
+        )
+    return argnum % count
+
+
+def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
+    """Whether ``leaf`` has a gradient; raises where it has not, but should have."""
+    argument, inside = places[path[0].idx], path[1:]
+    where = f"argument {argument}" + (f" {_checks.at(inside)}" if inside else "")
+    try:
+        dtype = jax.dtypes.result_type(leaf)
+    except TypeError:
+        raise TypeError(f"{where} is no array or number: {leaf!r}") from None
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return True
+    if allow_int:
+        return False
+    raise TypeError(
+        f"{where} has dtype {dtype}, in which there is no gradient; pass "
+        "allow_int=True, or leave it out of `argnums`"
+    )
+
+
+def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
+    """``((loss, penalty), aux)`` from what ``fun`` returned, checked."""
+    if has_aux:
+        if not (isinstance(output, tuple) and len(output) == 2):
+            raise _wrong(output, has_aux)
+        values, aux = output
+    else:
+        values, aux = output, None
+    if not (isinstance(values, tuple) and len(values) == 2):
+        raise _wrong(output, has_aux)
+    if not has_aux and isinstance(values[0], tuple):
+        raise TypeError(f"{_wrong(output, has_aux)}; for aux, pass has_aux=True")
+    for name, value in zip(("loss", "penalty"), values, strict=True):
+        try:
+            shape, dtype = np.shape(value), jax.dtypes.result_type(value)
+        except (TypeError, ValueError):
+            shape = dtype = None
+        if value is None or dtype is None:
+            raise TypeError(f"{_wrong(output, has_aux)}: the {name} is no scalar")
+        if shape != ():
+            raise TypeError(f"the {name} must be a scalar, but has shape {shape}")
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"the {name} must be a real floating-point number, but has dtype "
+                f"{dtype}"
+            )
+    return (values[0], values[1]), aux
+
+
+def _wrong(output: Any, has_aux: bool) -> TypeError:
+    return TypeError(f"`fun` must {_EXPECTED[has_aux]}; it returned {_shown(output)}")
+
+
+def _shown(output: Any) -> str:
+    """``output`` as its kind: ``(float32[], float32[8])``, or ``dict``."""
+    if type(output) is tuple:
+        inner = ", ".join(map(_shown, output))
+        return f"({inner},)" if len(output) == 1 else f"({inner})"
+    if hasattr(output, "shape") and hasattr(output, "dtype"):
+        return f"{output.dtype}{list(output.shape)}"
+    return type(output).__name__

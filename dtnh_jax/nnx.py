@@ -1,0 +1,144 @@
+"""DTNH for Flax NNX. Needs Flax; the rest of the package does not import it."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from dtnh_jax import _value_and_grad
+from dtnh_jax._pair import GradientPair
+from dtnh_jax._value_and_grad import pair_value_and_grad
+
+__all__ = ["nnx_pair_value_and_grad"]
+
+
+def nnx_pair_value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | nnx.DiffState | Sequence[int | nnx.DiffState] = 0,
+    has_aux: bool = False,
+    allow_int: bool = False,
+    *,
+    wrt: Any = nnx.Param,
+) -> Callable[..., Any]:
+    """Evaluates a loss, a penalty, and both gradients, for functions of NNX modules.
+
+    :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` is to
+    ``jax.value_and_grad``. The forward pass runs once: batch statistics, random
+    streams, and any other variable of a module among the arguments, are updated once
+    and in place.
+
+    Args:
+      fun: returns ``(loss, penalty)``, two real scalars, or ``((loss, penalty), aux)``
+        with ``has_aux``. Its arguments may be modules, ``nnx.Rngs``, arrays, pytrees of
+        these, and anything static.
+      argnums: which positional argument, or arguments, to differentiate: numbers, or
+        ``nnx.DiffState(number, filter)`` with a filter of its own.
+      has_aux: whether ``fun`` returns auxiliary data, a pytree of arrays.
+      allow_int: see :func:`dtnh_jax.pair_value_and_grad`.
+      wrt: an NNX filter: which variables are differentiated in arguments given by
+        number. Give the optimizer's ``wrt``.
+
+    Returns:
+      A function with the arguments of ``fun`` that returns ``((loss, penalty), pair)``,
+      or ``(((loss, penalty), aux), pair)``. Each half of the pair is an ``nnx.State``
+      (for an argument that is not a module: its arrays' gradients, with a state in
+      place of each module in it), or a tuple of such if ``argnums`` is a sequence.
+
+    Raises:
+      TypeError: see :func:`dtnh_jax.pair_value_and_grad`.
+      ValueError: if an argument is named twice in ``argnums``, or a negative argnum is
+        out of range.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from flax import nnx
+      >>> from dtnh_jax import dtnh
+      >>> from dtnh_jax.nnx import nnx_pair_value_and_grad
+      >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+      >>> tx = optax.chain(dtnh(), optax.sgd(0.1))
+      >>> optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+      >>> def losses(model, x):
+      ...     return jnp.mean((model(x) - 1) ** 2), jnp.sum(model.kernel[...] ** 2)
+      >>> differentiate = nnx_pair_value_and_grad(losses)
+      >>> (loss, penalty), pair = differentiate(model, jnp.ones((4, 2)))
+      >>> _ = optimizer.update(
+      ...     model, pair.empirical, regularizer_grads=pair.regularizer
+      ... )
+      >>> pair.regularizer["kernel"].shape
+      (2, 1)
+    """
+    one = not isinstance(argnums, Sequence)
+    filters = _filters([argnums] if one else argnums, wrt)
+
+    @functools.wraps(fun)
+    def pair_fun(*args, **kwargs):
+        wanted = {
+            _value_and_grad.place(n, len(args)): keep for n, keep in filters.items()
+        }
+        if len(wanted) < len(filters):
+            raise ValueError(f"`argnums` names an argument twice: {argnums}")
+        flat, treedef = jax.tree_util.tree_flatten_with_path(
+            (args, kwargs), is_leaf=nnx.graph.is_graph_node
+        )
+        leaves = [leaf for _, leaf in flat]
+        # Of each leaf the argument it lies in, or None where that is held fixed.
+        owners = [
+            path[1].idx if path[0].idx == 0 and path[1].idx in wanted else None
+            for path, _ in flat
+        ]
+        # All modules are split at once, so that what they share stays shared. A shared
+        # variable belongs to the first of them: so those differentiated come first.
+        spots = [k for k, leaf in enumerate(leaves) if nnx.graph.is_graph_node(leaf)]
+        spots.sort(key=lambda spot: owners[spot] is None)
+        modules = [leaves[spot] for spot in spots]
+
+        def is_wanted(path, variable):
+            owner = owners[spots[path[0]]]
+            return owner is not None and wanted[owner](path[1:], variable)
+
+        graphdef, moving, fixed = nnx.split(modules, is_wanted, ...)
+
+        free = [None if owners[k] is None else x for k, x in enumerate(leaves)]
+        for k, spot in enumerate(spots):
+            free[spot] = None if owners[spot] is None else moving.get(k, nnx.State({}))
+        free_args, no_kwargs = treedef.unflatten(free)
+
+        def pure(*free_args):
+            free = treedef.flatten_up_to((free_args, no_kwargs))
+            inputs = [leaves[k] if owners[k] is None else x for k, x in enumerate(free)]
+            states = {k: free[spot] for k, spot in enumerate(spots) if k in moving}
+            merged = nnx.merge(graphdef, nnx.State(states), fixed, copy=True)
+            for spot, module in zip(spots, merged, strict=True):
+                inputs[spot] = module
+            pure_args, pure_kwargs = treedef.unflatten(inputs)
+            output = fun(*pure_args, **pure_kwargs)
+            values, aux = _value_and_grad.unpack(output, has_aux)
+            return values, (nnx.state(merged), aux)
+
+        differentiate = pair_value_and_grad(
+            pure, tuple(wanted), has_aux=True, allow_int=allow_int
+        )
+        (values, (state, aux)), pair = differentiate(*free_args)
+        nnx.update(modules, state)
+        if one:
+            pair = GradientPair(*(half[0] for half in pair))
+        return ((values, aux) if has_aux else values), pair
+
+    return pair_fun
+
+
+def _filters(argnums: Sequence[Any], wrt: Any) -> dict[int, Any]:
+    """The predicate of each argument to differentiate, by its number."""
+    filters = {}
+    for entry in argnums:
+        given = isinstance(entry, nnx.DiffState)
+        number = _value_and_grad.index(entry.argnum if given else entry)
+        if number in filters:
+            raise ValueError(f"`argnums` names argument {number} twice")
+        keep = entry.filter if given else wrt
+        filters[number] = nnx.filterlib.to_predicate(keep)
+    if not filters:
+        raise TypeError("`argnums` must name an argument, got none")
+    return filters

@@ -1,0 +1,284 @@
+"""What Optax asks of the optimizers contributed to it, asked of everything here.
+
+After ``optax/contrib/_common_test.py`` and ``optax/_src/sharding_test.py`` in Optax's
+repository, in our own words, and with the regularizer's gradient beside.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dtnh_jax import GradientPair, dtnh, dtnh_adamw, dtnh_sgd, l2_sp, multi_steps
+
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
+RATE = 1e-3
+
+
+def _dtnh(weight, pretrained, momentum=0.9, **kwargs):
+    maker = [] if pretrained is None else [l2_sp(pretrained, 1.0)]
+    return optax.chain(*maker, dtnh(weight, **kwargs), optax.sgd(RATE, momentum))
+
+
+# Each takes the weight, and the pretrained parameters or None; with them it is to be
+# given plain gradients, and without them pairs.
+OPTIMIZERS = {
+    **{
+        f"dtnh {granularity}": functools.partial(_dtnh, granularity=granularity)
+        for granularity in ("global", "layer", "leaf")
+    },
+    "dtnh inner": functools.partial(_dtnh, momentum=None, inner=optax.trace(0.9)),
+    "dtnh reference": functools.partial(_dtnh, reference_decay=0.9, max_ratio=0.5),
+    "dtnh drop": functools.partial(_dtnh, on_conflict="drop"),
+    "dtnh_sgd": lambda weight, pretrained: dtnh_sgd(
+        RATE, 0.9, weight=weight, pretrained=pretrained
+    ),
+    "dtnh_adamw": lambda weight, pretrained: dtnh_adamw(
+        1e-2, weight=weight, pretrained=pretrained, reference_decay=0.5, max_ratio=2.0
+    ),
+    "multi_steps": lambda weight, pretrained: multi_steps(_dtnh(weight, pretrained), 2),
+}
+WAYS = [(name, "pair") for name in OPTIMIZERS] + [
+    (name, "l2_sp") for name in ("dtnh layer", "dtnh_sgd", "dtnh_adamw", "multi_steps")
+]
+every_optimizer = pytest.mark.parametrize(("name", "way"), WAYS)
+
+
+def optimizer(name, way, pretrained, weight=0.5):
+    return OPTIMIZERS[name](weight, pretrained if way == "l2_sp" else None)
+
+
+def gradients(way, g, params, pretrained):
+    if way == "l2_sp":
+        return g
+    return GradientPair(g, jax.tree.map(jnp.subtract, params, pretrained))
+
+
+def network(dtype=jnp.float32, seed=0):
+    """The head and the bias are the same for every seed."""
+    kernel = np.random.default_rng(seed).standard_normal((2, 8, 4))
+    params = {"body": {"kernel": kernel, "bias": np.ones(8)}, "head": np.ones(())}
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
+
+
+def types(tree):
+    return jax.tree.map(jax.typeof, tree)
+
+
+def one_step(name, way, dtype=jnp.float32):
+    """``step(params, state)``, its arguments, and the optimizer."""
+    params, pretrained = network(dtype), network(dtype, seed=1)
+    tx = optimizer(name, way, pretrained)
+
+    def step(params, state, **kwargs):
+        grads = gradients(way, params, params, pretrained)
+        return tx.update(grads, state, params, **kwargs)
+
+    return step, params, tx
+
+
+def parabola(w):
+    return jnp.sum((w["a"] - jnp.array([1.0, -1.0, 1.0])) ** 2) + (w["b"] - 1) ** 2
+
+
+def rosenbrock(w):
+    return (1 - w["a"]) ** 2 + 100 * (w["b"] - w["a"] ** 2) ** 2
+
+
+TARGETS = {
+    "parabola": (parabola, {"a": jnp.array([-1.0, 10.0, 1.0]), "b": jnp.float32(0)}),
+    "rosenbrock": (rosenbrock, {"a": jnp.float32(0), "b": jnp.float32(0)}),
+}
+
+
+@every_optimizer
+@pytest.mark.parametrize("target", TARGETS)
+def test_converges_against_a_regularizer_that_fades(name, way, target):
+    loss, start = TARGETS[target]
+    anchor = jax.tree.map(lambda x: x - 0.5, start)
+    fading = optax.exponential_decay(0.5, transition_steps=100, decay_rate=0.5)
+    tx = optimizer(name, way, anchor, fading)
+
+    def step(carry, _):
+        w, state = carry
+        grads = gradients(way, jax.grad(loss)(w), w, anchor)
+        updates, state = tx.update(grads, state, w)
+        return (optax.apply_updates(w, updates), state), None
+
+    run = jax.jit(lambda w: jax.lax.scan(step, (w, tx.init(w)), length=5000)[0][0])
+    for x in jax.tree.leaves(run(start)):
+        ends = [1.0, -1.0, 1.0] if x.ndim else 1.0
+        np.testing.assert_allclose(x, ends, atol=3e-2)
+
+
+@every_optimizer
+def test_accepts_unknown_arguments_and_compiles_once(name, way):
+    step, params, tx = one_step(name, way)
+    traces = []
+
+    @jax.jit
+    def counted(params, state):
+        traces.append(1)
+        return step(params, state, an_argument_that_nobody_expects=1)
+
+    state = tx.init(params)
+    for _ in range(3):
+        updates, state = counted(params, state)
+        params = optax.apply_updates(params, updates)
+    assert len(traces) == 1
+
+
+@every_optimizer
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "complex64"]
+)
+def test_types_of_updates_and_state_are_stable(name, way, dtype):
+    """Updates are typed as the parameters; either branch of a cond may keep a state."""
+    with jax.enable_x64(dtype == "float64"):
+        step, params, tx = one_step(name, way, jnp.dtype(dtype))
+        state = tx.init(params)
+        assert types(jax.eval_shape(tx.init, params)) == types(state)
+
+        def maybe(params, state, chance):
+            return jax.lax.cond(
+                chance, lambda: step(params, state), lambda: (params, state)
+            )
+
+        updates, new = jax.eval_shape(maybe, params, state, jnp.array(True))
+        assert types(updates) == types(params)
+        assert types(new) == types(state)
+
+
+@every_optimizer
+def test_init_takes_abstract_parameters(name, way):
+    _, params, tx = one_step(name, way)
+    state = tx.init(jax.eval_shape(lambda: params))
+    assert types(state) == types(tx.init(params))
+
+
+@every_optimizer
+def test_map_params_reaches_what_is_shaped_like_the_parameters(name, way):
+    step, params, tx = one_step(name, way)
+    _, state = step(params, tx.init(params))
+    same = optax.tree.map_params(tx, lambda x: x, state)
+    jax.tree.map(np.testing.assert_array_equal, same, state)
+    seen = []
+    optax.tree.map_params(tx, lambda x: seen.append(x.shape), state)
+    shapes = [x.shape for x in jax.tree.leaves(params)]
+    assert seen == shapes * (len(seen) // len(shapes))
+    assert seen
+
+
+PARAMS = {"a": -jnp.ones((2, 3)), "b": {"c": jnp.ones((2, 5, 2))}}
+GRADS = jax.tree.map(lambda x: -x, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("factory", "kwargs", "way"),
+    [
+        (dtnh, {"weight": 0.5, "max_ratio": 0.3}, "pair"),
+        (dtnh, {"granularity": "leaf", "reference_decay": 0.5}, "pair"),
+        (dtnh, {"inner": optax.trace(0.9)}, "pair"),
+        (dtnh_sgd, {"learning_rate": 0.1, "momentum": 0.9, "weight": 0.5}, "pair"),
+        (dtnh_sgd, {"learning_rate": 0.1, "pretrained": GRADS}, "l2_sp"),
+        (dtnh_adamw, {"learning_rate": 0.1, "weight_decay": 0.1}, "pair"),
+        (dtnh_adamw, {"learning_rate": 0.1, "pretrained": GRADS}, "l2_sp"),
+        (l2_sp, {"pretrained": GRADS, "alpha": 0.1, "beta": 0.1}, "l2_sp"),
+    ],
+)
+def test_injected_hyperparameters_change_nothing(factory, kwargs, way):
+    grads = gradients(way, GRADS, PARAMS, jax.tree.map(lambda x: 3 * x, GRADS))
+    tx, injected = factory(**kwargs), optax.inject_hyperparams(factory)(**kwargs)
+    updates, state = jax.jit(tx.update)(grads, jax.jit(tx.init)(PARAMS), PARAMS)
+    also, holder = jax.jit(injected.update)(
+        grads, jax.jit(injected.init)(PARAMS), PARAMS
+    )
+    numbers = {k for k, v in kwargs.items() if isinstance(v, float)}
+    assert numbers <= set(holder.hyperparams)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, also, updates)
+    jax.tree.map(close, holder.inner_state, state)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_types_are_stable_under_optax_multi_steps(name, dtype):
+    """The numbers are in the table of compositions."""
+    _, params, tx = one_step(name, "l2_sp", jnp.dtype(dtype))
+    multi = optax.MultiSteps(tx, 2)
+    state = multi.init(params)
+    updates, new = jax.eval_shape(multi.update, params, state, params)
+    assert types(updates) == types(params)
+    assert types(new) == types(state)
+
+
+def mesh_of_eight(axis_type):
+    return jax.set_mesh(jax.make_mesh((8,), ("x",), axis_types=(axis_type,)))
+
+
+def place(tree):
+    """Arrays with a dimension of eight lie one eighth on each device."""
+    return jax.tree.map(
+        lambda x: jax.device_put(x, jax.P(*("x" if n == 8 else None for n in x.shape))),
+        tree,
+    )
+
+
+def check_types_on_an_explicit_mesh(name, way):
+    """Types, of which places are a part here, are the same before and after a step."""
+    with mesh_of_eight(jax.sharding.AxisType.Explicit):
+        params, anchor = place(network()), place(network(seed=1))
+        tx = optimizer(name, way, anchor)
+        state = tx.init(params)
+
+        def step(params, state):
+            return tx.update(gradients(way, params, params, anchor), state, params)
+
+        def kinds(tree):
+            return jax.tree.map(
+                lambda x: (x.shape, x.dtype, x.weak_type, x.sharding.spec), types(tree)
+            )
+
+        updates, new = jax.eval_shape(step, params, state)
+        assert kinds(updates) == kinds(params)
+        assert kinds(new) == kinds(state)
+        assert kinds(jax.eval_shape(tx.init, params)) == kinds(state)
+
+
+def check_numbers_on_a_mesh(name, axis_type):
+    step, alone, tx = one_step(name, "pair")
+    expected = jax.jit(step)(alone, tx.init(alone))
+    with mesh_of_eight(axis_type):
+        params = place(alone)
+        updates, state = jax.jit(tx.update)(
+            gradients("pair", params, params, place(network(seed=1))),
+            tx.init(params),
+            params,
+        )
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, (updates, state), expected)
+    for x, like in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
+        assert x.sharding.is_equivalent_to(like.sharding, x.ndim)
+
+
+def test_on_meshes_of_eight_devices():
+    """States and updates keep their places and types, and the numbers stay."""
+    flags = "--xla_force_host_platform_device_count=8"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, __file__], env=env, text=True)
+    assert done.returncode == 0
+
+
+if __name__ == "__main__":
+    for name, way in WAYS:
+        check_types_on_an_explicit_mesh(name, way)
+    check_numbers_on_a_mesh("dtnh layer", jax.sharding.AxisType.Auto)
+    check_numbers_on_a_mesh("dtnh_adamw", jax.sharding.AxisType.Explicit)
+    check_numbers_on_a_mesh("multi_steps", jax.sharding.AxisType.Explicit)

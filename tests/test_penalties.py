@@ -1,0 +1,282 @@
+"""The penalties: their formulas, their gradients, their edges."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+from samplers import TEMPLATES, fill
+from test_regularizers import GRADS, PARAMS, PRETRAINED
+
+from dtnh_jax import feature_distillation, l2_sp, l2_sp_penalty, logit_distillation
+
+
+def arrays(seed, template, dtype=np.float32):
+    tree = fill(template, np.random.default_rng(seed), dtype)
+    return jax.tree.map(jnp.asarray, tree)
+
+
+MAPS = {"early": (4, 3, 3, 5), "late": [(4, 7), None]}
+LOGITS = (4, 6)
+
+
+def l2_sp_of(params, pretrained, alpha=0.3, beta=0.7):
+    tx = l2_sp(pretrained, alpha, beta)
+    return tx.update(params, optax.EmptyState(), params)[0].regularizer
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.complex64])
+def test_l2_sp_gradient_is_that_of_the_transformation_bit_for_bit(template, dtype):
+    shapes = TEMPLATES[template]
+    params = arrays(0, shapes, dtype)
+    pretrained = arrays(1, shapes, dtype)
+    if template == "a network":
+        pretrained["head"] = None
+    gradient = jax.grad(l2_sp_penalty)(params, pretrained, 0.3, 0.7)
+    # JAX gives the conjugate of the direction of steepest ascent, which Optax expects.
+    gradient = jax.tree.map(jnp.conj, gradient)
+    jax.tree.map(np.testing.assert_array_equal, gradient, l2_sp_of(params, pretrained))
+
+
+def test_l2_sp_value():
+    expected = 0.3 / 2 * (0.5**2 + 2**2) + 0.7 / 2 * (3**2 + 1)
+    np.testing.assert_allclose(
+        l2_sp_penalty(PARAMS, PRETRAINED, 0.3, 0.7), expected, 1e-6
+    )
+
+
+def test_l2_sp_under_jit_with_traced_weights_and_other_containers():
+    flax = pytest.importorskip("flax")
+    frozen = flax.core.freeze(PRETRAINED)
+    penalty = jax.jit(lambda a, b: l2_sp_penalty(PARAMS, frozen, a, b))
+    np.testing.assert_allclose(
+        penalty(0.3, 0.7), l2_sp_penalty(PARAMS, PRETRAINED, 0.3, 0.7), 1e-6
+    )
+
+
+def numpy_features(student, teacher, weights):
+    total = 0.0
+    for s, t, a in zip(student, teacher, weights, strict=True):
+        for b in range(len(s)):
+            for c in range(s.shape[-1]):
+                distance = np.sum(np.abs(s[b, ..., c] - t[b, ..., c]) ** 2)
+                total += a[c] * distance / (2 * len(s))
+    return total
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_feature_distillation_is_its_formula(dtype):
+    student, teacher = arrays(0, MAPS, dtype), arrays(1, MAPS, dtype)
+    flat = [[np.asarray(x) for x in jax.tree.leaves(t)] for t in (student, teacher)]
+    a = np.arange(1.0, 6.0, dtype=np.float32)
+    ones = [np.ones(x.shape[-1]) for x in flat[0]]
+    np.testing.assert_allclose(
+        feature_distillation(student, teacher), numpy_features(*flat, ones), 1e-5
+    )
+    weights = {"early": jnp.asarray(a), "late": [None, None]}
+    np.testing.assert_allclose(
+        feature_distillation(student, teacher, weights),
+        numpy_features(*flat, [a, ones[1]]),
+        1e-5,
+    )
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_logit_distillation_is_its_formula(shape, temperature):
+    student, teacher = arrays(0, shape), arrays(1, shape)
+    p, q = (np.exp(np.asarray(x, np.float64) / temperature) for x in (teacher, student))
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    expected = temperature**2 * np.mean(np.sum(p * np.log(p / q), -1))
+    actual = logit_distillation(student, teacher, temperature)
+    np.testing.assert_allclose(actual, expected, 1e-4)
+
+
+def student_of(penalty, template, **kwargs):
+    """The penalty as a function of the student alone, and a student, in float64."""
+    teacher = arrays(1, template, np.float64)
+    student = arrays(0, template, np.float64)
+    return lambda s: penalty(s, teacher, **kwargs), student
+
+
+def delta_weights():
+    return {"early": jnp.arange(5.0), "late": [None, None]}
+
+
+@pytest.mark.parametrize(
+    ("penalty", "template", "kwargs"),
+    [
+        (l2_sp_penalty, TEMPLATES["a network"], {"alpha": 0.3}),
+        (feature_distillation, MAPS, {}),
+        (feature_distillation, MAPS, {"channel_weights": delta_weights}),
+        (logit_distillation, LOGITS, {}),
+        (logit_distillation, LOGITS, {"temperature": 3.0}),
+    ],
+)
+def test_gradients_against_finite_differences(penalty, template, kwargs):
+    with jax.enable_x64(True):
+        kwargs = {k: v() if callable(v) else v for k, v in kwargs.items()}
+        fun, student = student_of(penalty, template, **kwargs)
+        check_grads(jax.jit(fun), (student,), order=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize(
+    ("penalty", "template"),
+    [
+        (lambda s, t: l2_sp_penalty(s, t, 1.0), TEMPLATES["a network"]),
+        (feature_distillation, MAPS),
+        (logit_distillation, (50, 1000)),
+        (lambda s, t: logit_distillation(s, t, 4.0), (50, 1000)),
+    ],
+    ids=["l2_sp", "features", "logits", "soft logits"],
+)
+def test_gradient_is_zero_where_the_two_agree(penalty, template, scale, dtype):
+    student = jax.tree.map(
+        lambda x: x * x.dtype.type(scale), arrays(0, template, dtype)
+    )
+    value, gradient = jax.value_and_grad(penalty)(student, student)
+    assert value == 0
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), gradient)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "template"),
+    [(feature_distillation, MAPS), (logit_distillation, LOGITS)],
+)
+def test_no_gradient_reaches_the_teacher(penalty, template):
+    gradient = jax.grad(penalty, argnums=1)(arrays(0, template), arrays(1, template))
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), gradient)
+
+
+def test_no_gradient_reaches_the_temperature():
+    logits = arrays(0, LOGITS), arrays(1, LOGITS)
+    assert jax.grad(logit_distillation, argnums=2)(*logits, 2.0) == 0
+    traced = jax.jit(logit_distillation)(*logits, 2.0)
+    np.testing.assert_allclose(traced, logit_distillation(*logits, 2.0), 1e-6)
+
+
+def test_large_logits_and_masked_classes():
+    student = jnp.array([[1e4, 0.0, -1e4], [3e4, 3e4, 0.0]])
+    teacher = jnp.array([[0.0, 1e4, -jnp.inf], [3e4, 3e4, -jnp.inf]])
+    value, gradient = jax.value_and_grad(logit_distillation)(student, teacher)
+    np.testing.assert_allclose(value, 1e4 / 2)
+    np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-7)
+
+
+def test_what_is_not_finite_is_not_swallowed():
+    for half in (0, 1):
+        logits = [arrays(0, LOGITS), arrays(1, LOGITS)]
+        logits[half] = logits[half].at[0, 0].set(jnp.nan)
+        assert jnp.isnan(logit_distillation(*logits))
+        assert jnp.isnan(jax.grad(logit_distillation)(*logits)).any()
+
+
+def test_sums_are_taken_in_float32():
+    """Of 2^12 numbers in bfloat16, whose sum alone would stop at 2^8."""
+    ones = jnp.ones((1, 2**12), jnp.bfloat16)
+    assert l2_sp_penalty(ones, 0 * ones, 2.0) == 2**12
+    assert feature_distillation(ones, 0 * ones) == 2**11
+    uniform = jnp.zeros((2, 4), jnp.float16)
+    assert logit_distillation(uniform, uniform + 1).dtype == jnp.float32
+
+
+def test_mixed_precision_and_float64():
+    single = arrays(0, MAPS)
+    half = jax.tree.map(lambda x: x.astype(jnp.float16), single)
+    distance = feature_distillation(half, single)
+    assert distance.dtype == jnp.float32
+    assert 0 < distance < 1e-5
+    with jax.enable_x64(True):
+        double = jax.tree.map(lambda x: x.astype(jnp.float64), single)
+        assert feature_distillation(single, double).dtype == jnp.float64
+        assert l2_sp_penalty(double, single, 1.0).dtype == jnp.float64
+
+
+F, T = arrays(0, MAPS), arrays(1, MAPS)
+S = arrays(0, LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (
+            lambda: feature_distillation(F, {**T, "late": [jnp.ones((4, 6)), None]}),
+            ValueError,
+            "student's feature map has shape (4, 7) at ['late'][0], teacher's feature "
+            "map (4, 6)",
+        ),
+        (
+            lambda: feature_distillation(F, {"early": T["early"]}),
+            ValueError,
+            "teacher's feature map has nothing at ['late']",
+        ),
+        (
+            lambda: feature_distillation({"early": F["early"]}, T),
+            ValueError,
+            "student's feature map has nothing at ['late']",
+        ),
+        (
+            lambda: feature_distillation(F["early"].astype(int), F["early"]),
+            TypeError,
+            "student's feature map has dtype int32 at the root",
+        ),
+        (
+            lambda: feature_distillation({"a": jnp.ones(3)}, {"a": jnp.ones(3)}),
+            ValueError,
+            "[batch, ..., channels], got (3,) at ['a']",
+        ),
+        (
+            lambda: feature_distillation(F, T, {"early": S, "late": [None, None]}),
+            ValueError,
+            "`channel_weights` has shape (4, 6) at ['early'], where the feature map "
+            "has shape (4, 3, 3, 5); it must be (5,)",
+        ),
+        (
+            lambda: feature_distillation(F, T, jnp.ones(5)),
+            ValueError,
+            "`channel_weights` must have the structure of the feature maps",
+        ),
+        (
+            lambda: logit_distillation(S, S[:2]),
+            ValueError,
+            "got student's (4, 6), teacher's (2, 6)",
+        ),
+        (lambda: logit_distillation(S[0, 0], S[0, 0]), ValueError, "[..., classes]"),
+        (
+            lambda: logit_distillation(S, S.astype(int)),
+            TypeError,
+            "teacher's logits must be floating-point, got dtype int32",
+        ),
+        (
+            lambda: logit_distillation(S, S, 0.0),
+            ValueError,
+            "`temperature` must be positive, got 0.0",
+        ),
+        (lambda: logit_distillation(S, S, -1), ValueError, "positive, got -1"),
+        (lambda: logit_distillation(S, S, "2"), TypeError, "must be a number, got '2'"),
+        (
+            lambda: l2_sp_penalty(PARAMS, PRETRAINED, -1.0),
+            ValueError,
+            "`alpha` must not be negative",
+        ),
+        (
+            lambda: l2_sp_penalty(GRADS, PRETRAINED, 1.0, -1.0),
+            ValueError,
+            "`beta` must not be negative",
+        ),
+        (
+            lambda: l2_sp_penalty(PARAMS, {"head": None}, 1.0),
+            ValueError,
+            "`pretrained` has no array for the parameter at ['body']['w']",
+        ),
+    ],
+)
+def test_refused_with_words(act, error, says):
+    with pytest.raises(error, match=re.escape(says)):
+        act()
