@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@rm -f $(BUSY)
 	@touch $@
 
-demo: $(STAMP)  ## fine-tune a pretrained network five ways; results in runs/demo/
+demo: $(STAMP)  ## fine-tune a pretrained network eight ways; results in runs/demo/
 	$(RUN) -m experiments demo
 
 test: $(STAMP)  ## run the tests
@@ -38,6 +38,7 @@ lint: $(STAMP)  ## check style, format and types
 format: $(STAMP)  ## put imports, format and generated tables in pages right
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+	$(RUN) tests/composition/table.py
 	$(RUN) docs/fill.py
 
 docs: $(STAMP)  ## build the documentation into docs/_build/html
