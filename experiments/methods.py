@@ -1,11 +1,11 @@
-"""The methods that are compared, as one table, and the optimizers they run through.
+"""The methods that are compared, as one table.
 
-Every method is the same chain fed with plain gradients of the empirical loss; they
-differ only in where the regularizer pulls to and in what is done about conflict.
+Every method is the same chain; they differ only in what the regularizer is and in what
+is done about conflict. L2 and L2-SP are fed with plain gradients of the empirical loss,
+distillation with pairs.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -14,6 +14,7 @@ import optax
 
 from dtnh_jax import dtnh, l2_sp
 from experiments.errors import unknown
+from experiments.recipe import OPTIMIZERS, Recipe
 
 # L2-SP's authors give the new head a plain L2 penalty of this strength, whatever the
 # strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
@@ -27,41 +28,69 @@ class Method:
 
     Attributes:
       label: what tables and figures call it.
-      towards: the point that the regularizer pulls the body to, if there is one. Both
-        decay the head, which is new, towards zero by ``HEAD_DECAY``.
+      towards: what the regularizer holds the body near, if there is one: the zero or
+        the pretrained parameters, which both decay the head, which is new, towards zero
+        by ``HEAD_DECAY``; or the pretrained network's features on the same images.
       on_conflict: as in ``dtnh``; ``"ignore"`` is the plain weighted sum.
       granularity: as in ``dtnh``: the groups in which conflict is judged and measured.
       baseline: key of the method that this one is to improve on.
+      reference_decay: as in ``dtnh``.
+      max_ratio: as in ``dtnh``.
+      inner: whether the optimizer sees the empirical gradient alone, as ``dtnh``'s
+        ``inner``, instead of the combined one.
+      until: share of the training over which λ falls linearly to zero, where it stays;
+        ``None`` for a constant λ.
     """
 
     label: str
-    towards: Literal["zero", "pretrained"] | None = None
+    towards: Literal["zero", "pretrained", "features"] | None = None
     on_conflict: Literal["project", "drop", "ignore"] = "ignore"
     granularity: Literal["global", "layer", "leaf"] = "layer"
     baseline: str | None = None
+    reference_decay: float | None = None
+    max_ratio: float | None = None
+    inner: bool = False
+    until: float | None = None
 
     def transformation(
         self,
         pretrained: Any,
         weight: jax.Array,
-        optimizer: optax.GradientTransformation,
+        recipe: Recipe,
     ) -> optax.GradientTransformation:
-        """The chain that takes plain empirical gradients.
+        """The chain that takes plain empirical gradients, or pairs with features.
 
         Args:
           pretrained: a tree shaped like the parameters, ``None`` for the new head's.
           weight: λ, a float32 scalar; traced, so that one compilation serves every λ.
-          optimizer: what turns the combined gradient into updates.
+          recipe: names the optimizer, and gives its learning rate and the steps.
         """
+        direction = OPTIMIZERS[recipe.optimizer]()
+        rate = optax.scale_by_learning_rate(recipe.learning_rate)
         if self.towards is None:
-            return optax.chain(optimizer)
+            return optax.chain(direction, rate)
         if self.towards == "zero":
             pretrained = jax.tree.map(jnp.zeros_like, pretrained)
+        pair_maker = l2_sp(pretrained, alpha=1.0, beta=HEAD_DECAY)
         return optax.chain(
-            l2_sp(pretrained, alpha=1.0, beta=HEAD_DECAY),
-            dtnh(weight, granularity=self.granularity, on_conflict=self.on_conflict),
-            optimizer,
+            optax.identity() if self.towards == "features" else pair_maker,
+            dtnh(
+                self._schedule(weight, recipe.steps),
+                granularity=self.granularity,
+                on_conflict=self.on_conflict,
+                reference_decay=self.reference_decay,
+                max_ratio=self.max_ratio,
+                inner=direction if self.inner else None,
+            ),
+            optax.identity() if self.inner else direction,
+            rate,
         )
+
+    def _schedule(self, weight: jax.Array, steps: int) -> Any:
+        if self.until is None:
+            return weight
+        end = self.until * steps
+        return lambda count: weight * jnp.maximum(0, 1 - count / end)
 
 
 METHODS: dict[str, Method] = {
@@ -74,11 +103,48 @@ METHODS: dict[str, Method] = {
     "dtnh-layer": Method(
         "L2-SP + DTNH (layer)", "pretrained", "project", "layer", baseline="l2-sp"
     ),
+    "kd": Method("KD", "features"),
+    "kd-global": Method(
+        "KD + DTNH (global)", "features", "project", "global", baseline="kd"
+    ),
+    "kd-layer": Method(
+        "KD + DTNH (layer)", "features", "project", "layer", baseline="kd"
+    ),
 }
+# The methods of the demo; those below are compared in the study `never-hurt`.
+BASIC = tuple(METHODS)
 
-OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
-    "sgd": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
-    "adam": optax.adam,
+
+def _variant(label: str, **changes: Any) -> Method:
+    """L2-SP + DTNH by layer, with something changed."""
+    return dataclasses.replace(METHODS["dtnh-layer"], label=label, **changes)
+
+
+METHODS |= {
+    "dtnh-leaf": _variant("DTNH (leaf)", granularity="leaf"),
+    "drop": _variant("drop", on_conflict="drop"),
+    "average": _variant("DTNH, average", reference_decay=0.9),
+    "cap-0.1": _variant("DTNH, κ = 0.1", max_ratio=0.1),
+    "cap-0.3": _variant("DTNH, κ = 0.3", max_ratio=0.3),
+    "cap-1": _variant("DTNH, κ = 1", max_ratio=1.0),
+    "falling": _variant("DTNH, λ falling", until=0.5),
+    "drop-cap-0.3": _variant("drop, κ = 0.3", on_conflict="drop", max_ratio=0.3),
+    "guarded": _variant(
+        "drop, κ = 0.3, λ falling", on_conflict="drop", max_ratio=0.3, until=0.5
+    ),
+    "inner-sum": _variant("inner, plain sum", on_conflict="ignore", inner=True),
+    "inner": _variant("inner, DTNH", inner=True),
+    "inner-drop": _variant("inner, drop", on_conflict="drop", inner=True),
+    "inner-drop-cap-3": _variant(
+        "inner, drop, κ = 3", on_conflict="drop", inner=True, max_ratio=3.0
+    ),
+    "inner-guarded": _variant(
+        "inner, drop, κ = 3, λ falling",
+        on_conflict="drop",
+        inner=True,
+        max_ratio=3.0,
+        until=0.5,
+    ),
 }
 
 

@@ -120,6 +120,25 @@ def load_or_pretrain(
     return made
 
 
+def pretrained_on(
+    dataset: Dataset,
+    epochs: int,
+    seeds: int,
+    cache: Path,
+    warn: Callable[[str], None],
+    advanced: Callable[[float], None] = lambda _: None,
+) -> Pretrained:
+    """The studies' own networks: the default architecture, Adam, batches of 100."""
+    architecture = dataclasses.replace(models.Architecture(), classes=dataset.classes)
+    recipe = Recipe(
+        steps=epochs * (len(dataset.labels) // 100),
+        batch_size=100,
+        learning_rate=3e-3,
+        optimizer="adam",
+    )
+    return load_or_pretrain(architecture, recipe, dataset, seeds, cache, warn, advanced)
+
+
 def _pretrain(architecture, recipe, dataset, seeds, advanced) -> Pretrained:
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     init_keys, order_keys = jax.vmap(jax.random.split, out_axes=1)(keys)

@@ -1,11 +1,18 @@
 """How long, in what batches and with which optimizer to train."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
+import optax
 
 from experiments.errors import InputError, unknown
-from experiments.methods import OPTIMIZERS
+
+# The direction that each makes of a gradient; the learning rate is applied after it.
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": lambda: optax.trace(decay=0.9),  # momentum
+    "adam": optax.scale_by_adam,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 from experiments.methods import METHODS
 from experiments.results import Estimate, Summary
 
-HEADINGS = ("method", "λ", "accuracy %", "DTNH − L2-SP", "conflict %", "cosine")
+HEADINGS = ("method", "λ", "accuracy %", "gain by DTNH", "conflict %", "cosine")
 NONE = "–"
 
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import DtnhState
+from dtnh_jax import DtnhState, feature_distillation, pair_value_and_grad
 from experiments import models
 from experiments.data import Dataset
-from experiments.methods import OPTIMIZERS, Method
+from experiments.methods import Method
 from experiments.recipe import Recipe, batch_order
 
 # A run is shown, and looked through for NaN, about this many times.
@@ -45,9 +45,38 @@ def empirical_loss(
     labels: jax.Array,
 ) -> jax.Array:
     """Mean cross-entropy in nats, a scalar."""
-    logits = models.build(architecture, params)(images)
+    return cross_entropy(models.build(architecture, params)(images), labels)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over the batch in nats, a scalar, of logits ``[n, classes]``."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses.mean()
+
+
+def gradients(
+    architecture: models.Architecture,
+    method: Method,
+    params: models.Params,
+    pretrained: Any,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """The empirical loss, and what the method's chain takes: gradients, or a pair."""
+    if method.towards != "features":
+        differentiate = jax.value_and_grad(empirical_loss, argnums=1)
+        return differentiate(architecture, params, images, labels)
+    body = {**pretrained, "head": params["head"]}
+    teacher = models.build(architecture, body).features(images)
+
+    def losses(params):
+        network = models.build(architecture, params)
+        features = network.features(images)
+        loss = cross_entropy(network.head(features["dense"]), labels)
+        return loss, feature_distillation(features, teacher)
+
+    (loss, _), pair = pair_value_and_grad(losses)(params)
+    return loss, pair
 
 
 def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
@@ -73,15 +102,14 @@ def _advance(
     order,
 ):
     """Runs one chunk for every seed: new parameters, new state, and its ``Trace``."""
-    optimizer = OPTIMIZERS[recipe.optimizer](recipe.learning_rate)
 
     def one_seed(params, state, pretrained, order):
-        tx = method.transformation(pretrained, weight, optimizer)
+        tx = method.transformation(pretrained, weight, recipe)
 
         def step(carry, batch):
             params, state = carry
-            loss, grads = jax.value_and_grad(empirical_loss, argnums=1)(
-                architecture, params, images[batch], labels[batch]
+            loss, grads = gradients(
+                architecture, method, params, pretrained, images[batch], labels[batch]
             )
             updates, state = tx.update(grads, state, params)
             params = optax.apply_updates(params, updates)
@@ -130,9 +158,8 @@ def fit(
     order = jax.vmap(functools.partial(batch_order, recipe=recipe))(
         keys, jnp.asarray(members)
     )
-    optimizer = OPTIMIZERS[recipe.optimizer](recipe.learning_rate)
     state = jax.vmap(
-        lambda start, point: method.transformation(point, weight_array, optimizer).init(
+        lambda start, point: method.transformation(point, weight_array, recipe).init(
             start
         )
     )(params, pretrained)
