@@ -46,8 +46,7 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html
 	$(RUN) -m sphinx -W -b html docs docs/_build/html
 
 bench: $(STAMP)  ## measure what a step costs
-	@if [ -d benchmarks ]; then $(RUN) -m benchmarks; \
-	else echo "bench: there is no benchmarks/ yet, nothing was measured" >&2; exit 1; fi
+	$(RUN) -m benchmarks
 
 dist: $(STAMP)  ## build the sdist and the wheel into dist/
 	$(RUN) -m build

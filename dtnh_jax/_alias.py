@@ -17,15 +17,18 @@ def dtnh_sgd(
     *,
     weight: optax.ScalarOrSchedule = 1.0,
     pretrained: optax.Params | None = None,
-    granularity: _groups.Granularity = "global",
-    on_conflict: str = "project",
+    granularity: _groups.Granularity = "layer",
+    on_conflict: str = "drop",
     reference_decay: float | jax.Array | None = None,
-    max_ratio: float | jax.Array | None = None,
+    max_ratio: float | jax.Array | None = 3.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""SGD whose momentum sees the empirical gradient only, and DTNH beside it.
 
     The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
-    gradient and :math:`r'` the projected regularizer of :func:`dtnh`.
+    gradient and :math:`r'` what :func:`dtnh` leaves of the regularizer. The defaults
+    are not the paper's rule, which is ``granularity="global"``,
+    ``on_conflict="project"`` and ``max_ratio=None``, but what fell least below
+    fine-tuning without a regularizer in the study `never-hurt`.
 
     Args:
       learning_rate: step size η, a number or a schedule.
@@ -82,17 +85,20 @@ def dtnh_adamw(
     weight: optax.ScalarOrSchedule = 1.0,
     weight_decay: float | jax.Array = 0.0,
     pretrained: optax.Params | None = None,
-    granularity: _groups.Granularity = "global",
-    on_conflict: str = "project",
+    granularity: _groups.Granularity = "layer",
+    on_conflict: str = "drop",
     reference_decay: float | jax.Array | None = None,
-    max_ratio: float | jax.Array | None = None,
+    max_ratio: float | jax.Array | None = 3.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""AdamW with a regularizer decoupled from Adam as the weight decay is, and DTNH.
 
     The update is :math:`-\eta\,(u + r')`, with :math:`u` what AdamW makes of the
-    empirical gradient and :math:`r'` the regularizer, projected by :func:`dtnh` against
-    the raw empirical gradient. So :math:`\langle g, u + r'\rangle \ge \langle g,
-    u\rangle`, which ``chain(dtnh(), adamw(lr))`` does not give.
+    empirical gradient and :math:`r'` what :func:`dtnh` leaves of the regularizer,
+    judged against the raw empirical gradient. So :math:`\langle g, u + r'\rangle \ge
+    \langle g, u\rangle`, which ``chain(dtnh(), adamw(lr))`` does not give. The
+    defaults are not the paper's rule, which is ``granularity="global"``,
+    ``on_conflict="project"`` and ``max_ratio=None``, but what fell least below
+    fine-tuning without a regularizer in the study `never-hurt`.
 
     Args:
       learning_rate: step size η, a number or a schedule.
@@ -123,10 +129,10 @@ def dtnh_adamw(
       >>> from dtnh_jax import GradientPair, dtnh_adamw
       >>> params = {"w": jnp.array([1.0, 2.0])}
       >>> tx = dtnh_adamw(0.1, weight=0.5)
-      >>> g, r = {"w": jnp.array([4.0, 0.0])}, {"w": jnp.array([-1.0, 1.0])}
+      >>> g, r = {"w": jnp.array([4.0, 0.0])}, {"w": jnp.array([1.0, 1.0])}
       >>> updates, state = tx.update(GradientPair(g, r), tx.init(params), params)
       >>> [f"{x:.2f}" for x in updates["w"]]
-      ['-0.10', '-0.05']
+      ['-0.15', '-0.05']
 
     References:
       Loshchilov and Hutter, `Decoupled Weight Decay Regularization

@@ -54,6 +54,12 @@ class Difference:
             return True
         return self.gain.mean < -errors * self.gain.standard_error
 
+    def above(self, errors: float) -> bool:
+        """Whether it lies more than so many standard errors above plain."""
+        if self.gain is None:
+            return False
+        return self.gain.mean > errors * self.gain.standard_error
+
 
 def differences(records: Iterable[dict[str, Any]]) -> list[Difference]:
     """The paired differences, in the order of the records."""
@@ -76,17 +82,19 @@ def _pair(cell: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def suitable(found: Sequence[Difference]) -> dict[tuple, float]:
-    """The best gain of any rule for each pair and λ at which one gains.
+    """The best gain of any rule, for each pair that suits and each λ at which one does.
 
-    A gain counts from two standard errors on. The best of many is a little too high.
+    A pair suits if the plain sum, at the best λ for it, gains a point and two standard
+    errors; so must the best rule at a λ, or shares of its gain would be noise.
     """
+    gains = [one for one in found if one.gain and one.gain.mean >= 1 and one.above(2)]
+    pairs = {one.pair for one in gains if one.rule == "l2-sp"}
     best: dict[tuple, float] = {}
-    for one in found:
-        if one.gain and one.gain.mean > 2 * one.gain.standard_error:
+    for one in gains:
+        if one.gain and one.pair in pairs:
             key = (one.pair, one.weight)
             best[key] = max(best.get(key, 0.0), one.gain.mean)
-    # Where even the best gain is less than a point, its shares would be noise.
-    return {key: gain for key, gain in best.items() if gain >= 1}
+    return best
 
 
 def _share(found: Sequence[Difference], best: dict[tuple, float]) -> float | None:
@@ -225,7 +233,8 @@ def publish(folder: Path, console: Console, records: list[dict[str, Any]]) -> No
         "- By chance alone, a rule that changes nothing on average would lie more than "
         "1 standard error below in 16 % of the cells, and more than 2 in 2 %.",
         "- Gain kept: mean share of the best gain of any rule at the same λ, over the "
-        "cells in which that is at least a point and two standard errors.",
+        "cells in which that is at least a point and two standard errors, of pairs in "
+        "which the plain sum gains as much at its best λ.",
         f"- {provenance(header)}",
     ]
     (folder / "table.md").write_text("\n".join(lines) + "\n")

@@ -12,6 +12,8 @@ from dtnh_jax import GradientPair, conflict_report, dtnh, dtnh_adamw, dtnh_sgd, 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
 ALIASES = [dtnh_sgd, dtnh_adamw]
+DEFAULTS = {"granularity": "layer", "on_conflict": "drop", "max_ratio": 3.0}
+PAPER = {"granularity": "global", "on_conflict": "project", "max_ratio": None}
 PRETRAINED = jax.tree.map(lambda x: x - 1, G)
 
 
@@ -26,19 +28,18 @@ def run(tx, pairs=True, steps=3):
 
 def test_sgd_is_its_chain():
     inner = optax.trace(0.9, nesterov=True)
-    chain = optax.chain(dtnh(0.5, inner=inner, max_ratio=0.3), optax.sgd(0.1))
-    close(run(dtnh_sgd(0.1, 0.9, True, weight=0.5, max_ratio=0.3)), run(chain))
+    for given, expected in (({}, DEFAULTS), (PAPER, PAPER)):
+        chain = optax.chain(dtnh(0.5, inner=inner, **expected), optax.sgd(0.1))
+        close(run(dtnh_sgd(0.1, 0.9, True, weight=0.5, **given)), run(chain))
 
 
 def test_adamw_is_its_chain():
     inner = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(0.2))
-    chain = optax.chain(
-        dtnh(0.5, inner=inner, granularity="leaf", reference_decay=0.9), optax.sgd(0.1)
-    )
-    alias = dtnh_adamw(
-        0.1, weight=0.5, weight_decay=0.2, granularity="leaf", reference_decay=0.9
-    )
-    close(run(alias), run(chain))
+    changed = {"granularity": "leaf", "reference_decay": 0.9}
+    for given, expected in (({}, DEFAULTS), (changed, {**DEFAULTS, **changed})):
+        chain = optax.chain(dtnh(0.5, inner=inner, **expected), optax.sgd(0.1))
+        alias = dtnh_adamw(0.1, weight=0.5, weight_decay=0.2, **given)
+        close(run(alias), run(chain))
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -61,7 +62,7 @@ def test_schedules_keyword_form_and_report(alias):
     state = tx.init(G)
     updates, state = jax.jit(tx.update)(G, state, G, regularizer_grads=R)
     close(optax.apply_updates(G, updates), run(alias(0.1, weight=0.5), steps=1))
-    assert conflict_report(state)["global"]["conflict"]
+    assert conflict_report(state)["(root)"]["conflict"]
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -83,7 +84,7 @@ def test_a_descent_step_lowers_the_loss_of_a_quadratic():
     params = pretrained = {"w": jnp.array([3.0, 0.0])}
     params = {"w": params["w"] + jnp.array([0.0, 1.0])}
     for alias in ALIASES:
-        tx = alias(0.1, weight=1.0, pretrained=pretrained)
+        tx = alias(0.1, weight=1.0, pretrained=pretrained, max_ratio=None)
         grads = jax.tree.map(jnp.zeros_like, params)
         updates, _ = tx.update(grads, tx.init(params), params)
         np.testing.assert_allclose(updates["w"], [0.0, -0.1], 1e-6)

@@ -1,0 +1,1 @@
+"""What DTNH costs, beside what it is compared with, in one run."""
