@@ -26,7 +26,7 @@ SHOWN = {
     "cap-0.3": ("#56B4E9", "--", "^"),
     "drop": ("#D55E00", "--", "v"),
     "drop-cap-0.3": ("#0072B2", "-", "D"),
-    "guarded": ("#009E73", ":", "P"),
+    "inner-drop-cap-3": ("#009E73", ":", "P"),
 }
 # Points below plain fine-tuning at which the figure's axis ends.
 DEPTH = 30
@@ -192,7 +192,10 @@ def figure(
         )
     lowest = min((one.gain.mean for one in found if one.gain), default=-1.0)
     panels[0, 0].set_ylim(bottom=max(lowest - 2, -DEPTH))
-    sheet.supxlabel("weight λ of the regularizer")
+    for panel in panels.flat[len(pairs) :]:
+        panel.remove()
+    for panel in panels[-1]:
+        panel.set_xlabel("weight λ of the regularizer")
     sheet.supylabel("accuracy less plain fine-tuning's, points")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     sheet.legend(handles, labels, loc="outside lower center", ncols=len(SHOWN))
@@ -203,7 +206,7 @@ def figure(
 def _finding(found: Sequence[Difference]) -> str:
     """The title: what the lines show, in numbers."""
     parts = []
-    for rule in ("l2-sp", "dtnh-layer", "drop-cap-0.3"):
+    for rule in ("l2-sp", "dtnh-layer", "inner-drop-cap-3"):
         own = [one for one in found if one.rule == rule]
         if own:
             parts.append(
