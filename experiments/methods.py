@@ -20,6 +20,9 @@ from experiments.recipe import OPTIMIZERS, Recipe
 # strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
 # multiplies both, so that λ = 1 is their setting.
 HEAD_DECAY = 0.01
+# The distance of feature maps sums over hundreds of units: λ is multiplied by this, so
+# that one range of λ serves all penalties. At λ = 1 without it, training diverges.
+FEATURE_SCALE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +75,10 @@ class Method:
         if self.towards == "zero":
             pretrained = jax.tree.map(jnp.zeros_like, pretrained)
         pair_maker = l2_sp(pretrained, alpha=1.0, beta=HEAD_DECAY)
+        if self.towards == "features":
+            pair_maker, weight = optax.identity(), FEATURE_SCALE * weight
         return optax.chain(
-            optax.identity() if self.towards == "features" else pair_maker,
+            pair_maker,
             dtnh(
                 self._schedule(weight, recipe.steps),
                 granularity=self.granularity,

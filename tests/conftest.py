@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("default")
 
 @pytest.fixture
 def lenient_promotion():
-    """For tests that run Optax's Adam, which raises floats to integer powers."""
-    with jax.numpy_dtype_promotion("standard"):
+    """JAX's own defaults: for examples, and for Optax's Adam, which raises floats to
+    integer powers."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

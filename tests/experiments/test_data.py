@@ -63,8 +63,8 @@ def test_random_labels_keep_the_counts_and_lose_the_meaning(stripes):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("svhn", "unknown data set 'svhn'; known: mnist, digits"),
-        ("mnist:upside-down", "known: permuted-pixels, random-labels"),
+        ("svhn", "unknown data set 'svhn'; known: mnist, mnist-low"),
+        ("mnist:upside-down", "known: rotations, permuted-pixels, random-labels"),
     ],
 )
 def test_unknown_names_list_the_known(name, message):
