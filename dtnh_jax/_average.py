@@ -35,12 +35,13 @@ def update(average: optax.Updates, gradient: optax.Updates, decay: Any) -> Any:
     return jax.tree.map(step, average, gradient)
 
 
-def corrected(average: optax.Updates, decay: Any, count: Any) -> optax.Updates:
-    """The average after ``count`` updates, corrected for its start at zero.
+def correction(decay: Any, count: Any) -> jax.Array:
+    """What the average after ``count`` updates is to be multiplied by, a scalar.
 
-    Kingma and Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2015, section 3. Without
-    it the reference would start out too short, and with it the cap of ``max_ratio``.
+    It corrects for the start at zero: Kingma and Ba, `Adam
+    <https://arxiv.org/abs/1412.6980>`_, 2015, section 3. Without it the reference would
+    start out too short, and with it the cap of ``max_ratio``. An angle does not depend
+    on lengths: only the norm is corrected, and the average itself stays as it is.
     """
     decay = jnp.asarray(decay, jnp.float32)
-    weight = -jnp.expm1(jnp.asarray(count, jnp.float32) * jnp.log(decay))
-    return jax.tree.map(lambda m: _projection.times(m, 1 / weight), average)
+    return -1 / jnp.expm1(jnp.asarray(count, jnp.float32) * jnp.log(decay))

@@ -45,6 +45,14 @@ def fraction(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be above 0 and below 1, got {value!r}")
 
 
+def whole(name: str, value: Any) -> None:
+    """Raises unless ``value`` is an integer known now and at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value!r}")
+
+
 def transformation(name: str, value: Any) -> None:
     """Raises unless ``value`` is an Optax gradient transformation."""
     if not isinstance(value, optax.GradientTransformation):

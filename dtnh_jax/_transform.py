@@ -191,8 +191,7 @@ def dtnh(
             base, inner_state = inner.update(base, inner_state, params, **extra_args)
         against, average = pair.empirical, state.reference
         if reference_decay is not None:
-            average = _average.update(average, against, reference_decay)
-            against = _average.corrected(average, reference_decay, count)
+            against = average = _average.update(average, against, reference_decay)
 
         treedef = jax.tree.structure(pair.empirical)
         dtypes = [jax.dtypes.result_type(x) for x in jax.tree.leaves(pair.empirical)]
@@ -201,6 +200,10 @@ def dtnh(
             for tree in (base, against, pair.regularizer)
         )
         geo = _projection.geometry(g, r, groups)
+        if reference_decay is not None:
+            longer = _average.correction(reference_decay, count)
+            norm = _projection.times(geo.reference_norm, longer)
+            geo = geo._replace(reference_norm=norm)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, max_ratio)
         combined = treedef.unflatten(
