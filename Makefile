@@ -39,14 +39,17 @@ format: $(STAMP)  ## put imports, format and generated tables in pages right
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 	$(RUN) tests/composition/table.py
+	$(RUN) -m benchmarks report
 	$(RUN) docs/fill.py
 
 docs: $(STAMP)  ## build the documentation into docs/_build/html
+	$(RUN) -m benchmarks report --check
 	$(RUN) docs/fill.py --check
 	$(RUN) -m sphinx -W -b html docs docs/_build/html
 
-bench: $(STAMP)  ## measure what a step costs
+bench: $(STAMP)  ## measure what a step costs; fills benchmarks/README.md
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks report
 
 dist: $(STAMP)  ## build the sdist and the wheel into dist/
 	$(RUN) -m build

@@ -1,9 +1,50 @@
 """The command line: ``python -m benchmarks --help``."""
 
+import subprocess
+import sys
+
 import tyro
 from rich.console import Console
 
-from benchmarks.projection import Projection, run
+from benchmarks.amortized import AmortizedSteps
+from benchmarks.collectives import Collectives
+from benchmarks.peers import Peers
+from benchmarks.projection import Projection
+from benchmarks.report import Report
+from benchmarks.scaling import Scaling
+from benchmarks.step import Step
+from experiments.errors import InputError
+
+# Each is a dataclass of options with `run(console)`, which returns the file it wrote.
+BENCHMARKS = {
+    "step": Step,
+    "amortized": AmortizedSteps,
+    "projection": Projection,
+    "scaling": Scaling,
+    "collectives": Collectives,
+}
+# Only by name: peers need packages that nothing else here does.
+BY_NAME = {"peers": Peers, "report": Report}
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments == ["--quick"]:
+        # A process each: memory that one leaves behind cannot slow down the next.
+        for name in BENCHMARKS:
+            command = [sys.executable, "-m", "benchmarks", name, *arguments]
+            subprocess.run(command, check=True)
+        return
+    config = tyro.extras.subcommand_cli_from_dict(
+        {**BENCHMARKS, **BY_NAME}, prog="python -m benchmarks", args=arguments
+    )
+    console = Console()
+    try:
+        written = config.run(console)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    if written is not None:
+        console.print(f"wrote: {written}")
+
 
 if __name__ == "__main__":
-    run(tyro.cli(Projection, prog="python -m benchmarks"), Console())
+    main(sys.argv[1:])

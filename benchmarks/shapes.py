@@ -1,11 +1,19 @@
 """The shapes of real networks' arrays."""
 
 import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jax.typing import DTypeLike
+
+Shapes = dict[str, tuple[int, ...]]
 
 
-def resnet50() -> dict[str, tuple[int, ...]]:
+def resnet50() -> Shapes:
     """The 161 arrays of ResNet-50, 25.6 million numbers (He et al., 2016)."""
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: Shapes = {
         "stem/conv": (7, 7, 3, 64),
         **_norm("stem", 64),
     }
@@ -23,10 +31,71 @@ def resnet50() -> dict[str, tuple[int, ...]]:
     return {**shapes, "head/kernel": (2048, 1000), "head/bias": (1000,)}
 
 
-def _norm(name: str, features: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/scale": (features,), f"{name}/bias": (features,)}
+def vit_b16() -> Shapes:
+    """The 152 arrays of ViT-B/16 for 224 pixels and 1000 classes, 86.6 million numbers
+    (Dosovitskiy et al., 2021)."""
+    width = 768
+    return {
+        "patch/kernel": (16, 16, 3, width),
+        "patch/bias": (width,),
+        "class": (1, 1, width),
+        "position": (1, 197, width),
+        **_blocks(12, width),
+        **_norm("norm", width),
+        "head/kernel": (width, 1000),
+        "head/bias": (1000,),
+    }
 
 
-def size(shapes: dict[str, tuple[int, ...]]) -> int:
+def gpt2() -> Shapes:
+    """The 148 arrays of the smallest GPT-2, 124.4 million numbers (Radford et al.,
+    2019); the embedding is the head, too."""
+    width = 768
+    return {
+        "token": (50257, width),
+        "position": (1024, width),
+        **_blocks(12, width),
+        **_norm("norm", width),
+    }
+
+
+def equal(leaves: int, numbers: int) -> Shapes:
+    """``leaves`` vectors of one length, about ``numbers`` numbers in all."""
+    return {f"layer{i}/kernel": (max(1, numbers // leaves),) for i in range(leaves)}
+
+
+def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
+    """Normally distributed numbers, in a dict a module, as a network has them."""
+    # NumPy's: JAX would compile a program for every shape.
+    rng = np.random.default_rng(seed)
+    arrays = {
+        name: jnp.asarray(rng.standard_normal(shape, np.float32), dtype)
+        for name, shape in shapes.items()
+    }
+    return unflatten_dict(arrays, sep="/")
+
+
+def size(shapes: Shapes) -> int:
     """How many numbers there are."""
     return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _blocks(depth: int, width: int) -> Shapes:
+    """Transformer blocks with one array for query, key and value."""
+    shapes: Shapes = {}
+    dense = {
+        "qkv": (width, 3 * width),
+        "out": (width, width),
+        "up": (width, 4 * width),
+        "down": (4 * width, width),
+    }
+    for i in range(depth):
+        shapes |= _norm(f"block{i}/norm0", width) | _norm(f"block{i}/norm1", width)
+        for name, shape in dense.items():
+            shapes[f"block{i}/{name}/kernel"] = shape
+            shapes[f"block{i}/{name}/bias"] = shape[1:]
+    return shapes
+
+
+def _norm(name: str, features: int) -> Shapes:
+    return {f"{name}/scale": (features,), f"{name}/bias": (features,)}

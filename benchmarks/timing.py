@@ -1,46 +1,109 @@
-"""Times jitted functions side by side, and says on what."""
+"""Times compiled functions side by side."""
 
-import os
-import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 
-import dtnh_jax
+
+class Quartiles(NamedTuple):
+    """Median, and the quartiles below and above it."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Program:
+    """A compiled function with its arguments: call it to run it once.
+
+    The first ``donated`` arguments are donated, and the first ``donated`` results take
+    their place in the next call, as parameters and optimizer state do in training. A
+    pure function takes space for its result this way, as an argument it does not use:
+    ``lambda out, g, r: (g + r,)`` with ``donated=1``. Without that, a call pays for
+    fresh memory, which on a CPU costs several times what the arithmetic does.
+
+    Args:
+      function: what to compile; returns a tuple if anything is donated.
+      *args: its arguments; arrays, or pytrees of them. Those to be donated are copied.
+      donated: how many of them are donated.
+
+    Attributes:
+      trace_seconds: time for tracing and lowering.
+      compile_seconds: time for XLA's compilation.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, donated: int = 0):
+        jitted = jax.jit(function, donate_argnums=range(donated), keep_unused=True)
+        jax.clear_caches()  # or what an earlier program left would shorten the times
+        began = time.perf_counter()
+        lowered = jitted.lower(*args)
+        self.trace_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        self.executable = lowered.compile()
+        self.compile_seconds = time.perf_counter() - began
+        self._carried = jax.tree.map(jnp.copy, args[:donated])
+        self._fixed = args[donated:]
+
+    def __call__(self) -> Any:
+        """Runs once; does not wait for the result."""
+        result = self.executable(*self._carried, *self._fixed)
+        if self._carried:
+            self._carried = result[: len(self._carried)]
+        return result
+
+    @property
+    def temporary_mb(self) -> float | None:
+        """Memory beside arguments and results, in MB; None where XLA does not say."""
+        memory = self.executable.memory_analysis()
+        return None if memory is None else memory.temp_size_in_bytes / 1e6
 
 
 def interleaved(
-    functions: dict[str, Callable[..., Any]], *args: Any, repetitions: int
+    programs: dict[str, Program], *, seconds: float, least: int = 5
 ) -> dict[str, np.ndarray]:
-    """Seconds of each call, ``[repetitions]`` for each function, in turn.
+    """Seconds of each call, ``[repetitions]`` for each program.
 
-    A slow moment of the machine then falls on all of them alike, so that their ratios
-    can be trusted further than their times.
+    Each repetition runs every program once, in a new random order: a slow moment of
+    the machine falls on all of them alike, and none always follows the same other.
+    Each is run twice before its time counts.
+
+    Args:
+      programs: what to run, by name.
+      seconds: repetitions go on until this much time has passed,
+      least: and until there are this many of them.
     """
-    compiled = {
-        name: jax.jit(f).lower(*args).compile() for name, f in functions.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repetitions):
-        for name, function in compiled.items():
+    order = np.random.default_rng(0)
+    names = list(programs)
+    for program in [*programs.values()] * 2:
+        jax.block_until_ready(program())
+    times: dict[str, list[float]] = {name: [] for name in names}
+    ends = time.perf_counter() + seconds
+    repetition = 0
+    while repetition < least or time.perf_counter() < ends:
+        for name in order.permutation(names):
             began = time.perf_counter()
-            jax.block_until_ready(function(*args))
-            seconds[name].append(time.perf_counter() - began)
-    return {name: np.array(times) for name, times in seconds.items()}
+            jax.block_until_ready(programs[name]())
+            times[name].append(time.perf_counter() - began)
+        repetition += 1
+    return {name: np.array(seconds) for name, seconds in times.items()}
 
 
-def machine() -> dict[str, Any]:
-    """Versions and device."""
-    device = jax.devices()[0]
-    return {
-        "dtnh_jax": dtnh_jax.__version__,
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "python": platform.python_version(),
-        "device": f"{device.platform} ({device.device_kind})",
-        "cpu_cores": os.cpu_count(),
-    }
+def quartiles(values: np.ndarray) -> Quartiles:
+    low, median, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    return Quartiles(median, low, high)
+
+
+def ratio(ours: np.ndarray, reference: np.ndarray) -> Quartiles:
+    """Of the ratios within each repetition, both ``[repetitions]``."""
+    return quartiles(ours / reference)
+
+
+def device_peak_mb() -> float | None:
+    """Most memory in use on the device so far, in MB; None where it does not say."""
+    stats = jax.devices()[0].memory_stats()
+    peak = (stats or {}).get("peak_bytes_in_use")
+    return None if peak is None else peak / 1e6

@@ -170,7 +170,7 @@ def _project(
     groups = _groups.divide(pair.empirical, "global")
     treedef = jax.tree.structure(pair.empirical)
     g, r = (jax.tree.leaves(half) for half in pair)
-    geo = _projection.geometry(g, r, groups)
+    geo = _projection.geometry(g, r, groups, summed=True)
     plan = _projection.plan(geo, weight, on_conflict, max_ratio)
     direction = treedef.unflatten(
         _projection.add(gi, _projection.remainder(plan, geo, 0, gi, ri), gi.dtype)

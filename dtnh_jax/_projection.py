@@ -52,7 +52,11 @@ class Plan(NamedTuple):
 
 
 def geometry(
-    reference: list[jax.Array], regularizer: list[jax.Array], groups: _groups.Groups
+    reference: list[jax.Array],
+    regularizer: list[jax.Array],
+    groups: _groups.Groups,
+    *,
+    summed: bool = False,
 ) -> Geometry:
     """Norms and cosine of each group, in one pass over both lists of leaves.
 
@@ -60,6 +64,14 @@ def geometry(
     sets of sums: of the numbers as they are, and scaled up by a power of two, which is
     exact. Dividing by the norm first would take a second pass and a second collective.
     A sum that overflows (a norm above 1e19) comes out as NaN, not as "no conflict".
+
+    Args:
+      reference: leaves of ``g``.
+      regularizer: leaves of ``r``.
+      groups: to which group each leaf belongs.
+      summed: whether ``r`` is only to be added to something as large as ``g``. Then an
+        ``r`` whose squares all underflow beside a ``g`` whose do not need not be told
+        from zero.
     """
     dtype = accumulator([*reference, *regularizer])
     small = np.exp2(np.asarray(-np.finfo(dtype).maxexp * 15 // 32, dtype))
@@ -67,7 +79,10 @@ def geometry(
     sums = functools.partial(_sums, reference, regularizer, groups, dtype)
     angles = functools.partial(_angles, scale=scale, small=small)
     plain = sums()
-    needed = jnp.any(plain[:2] < small)
+    tiny = plain[:2] < small
+    if summed:  # zero is common: a new head without a penalty, parameters at the start
+        tiny = tiny.at[1].set(tiny[1] & ((plain[1] > 0) | tiny[0]))
+    needed = jnp.any(tiny)
     if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
         return angles(plain, sums(scaled_up=True))
     # A program for the CPU does not fuse the scaling into the sums, which would make

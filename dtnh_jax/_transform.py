@@ -199,7 +199,7 @@ def dtnh(
             [jnp.asarray(x) for x in treedef.flatten_up_to(tree)]
             for tree in (base, against, pair.regularizer)
         )
-        geo = _projection.geometry(g, r, groups)
+        geo = _projection.geometry(g, r, groups, summed=True)
         if reference_decay is not None:
             longer = _average.correction(reference_decay, count)
             norm = _projection.times(geo.reference_norm, longer)

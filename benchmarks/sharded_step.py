@@ -1,0 +1,120 @@
+"""Compiles a sharded training step, and prints its collectives as JSON.
+
+``python -m benchmarks.sharded_step LAYERS``, on the devices that JAX finds; started by
+:mod:`benchmarks.collectives`, once for each number of virtual devices.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.collectives import LAYOUTS
+from benchmarks.hlo import collectives
+from dtnh_jax import dtnh, l2_sp
+
+WIDTH, BATCH, ALPHA = 128, 256, 0.1
+Step = Callable[[Any, Any, jax.Array], Any]
+
+
+def loss(params: Any, batch: jax.Array) -> jax.Array:
+    """A plain network that has to return its input."""
+    x = batch
+    for layer in params.values():
+        x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
+    return jnp.mean((x - batch) ** 2)
+
+
+def by_hand(params: Any, pretrained: Any, batch: jax.Array) -> Any:
+    grads = jax.grad(loss)(params, batch)
+    return jax.tree.map(
+        lambda w, g, w0: w - 0.1 * (g + ALPHA * (w - w0)), params, grads, pretrained
+    )
+
+
+def with_dtnh(granularity: str) -> Step:
+    def step(params, pretrained, batch):
+        grads = jax.grad(loss)(params, batch)
+        tx = optax.chain(
+            l2_sp(pretrained, ALPHA), dtnh(granularity=granularity), optax.sgd(0.1)
+        )
+        updates, state = tx.update(grads, tx.init(params), params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def spec(layout: str, i: int, shape: tuple[int, ...], devices: int) -> PartitionSpec:
+    """Where the axes of an array of layer ``i`` lie."""
+    if layout == "data-parallel":
+        return PartitionSpec()
+    if layout == "tensor-parallel":
+        columns = i % 2 == 0
+        if len(shape) == 1:
+            return PartitionSpec("model") if columns else PartitionSpec()
+        return PartitionSpec(None, "model") if columns else PartitionSpec("model", None)
+    divisible = [axis for axis, n in enumerate(shape) if n % devices == 0]
+    largest = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(
+        *("data" if axis == largest else None for axis in range(len(shape)))
+    )
+
+
+def compiled(step: Step, layout: str, layers: int) -> str:
+    """The program of a step that leaves the parameters where they were."""
+    devices = jax.device_count()
+    model = 2 ** (math.ceil(math.log2(devices) / 2)) if layout == LAYOUTS[2] else 1
+    mesh: Mesh = jax.make_mesh(
+        (devices // model, model),
+        ("data", "model"),
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    )
+
+    def array(shape: tuple[int, ...], where: PartitionSpec) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(
+            shape, jnp.float32, sharding=NamedSharding(mesh, where)
+        )
+
+    layer = {"kernel": (WIDTH, WIDTH), "bias": (WIDTH,)}
+    params = {
+        f"layer{i:02}": {
+            name: array(shape, spec(layout, i, shape, devices))
+            for name, shape in layer.items()
+        }
+        for i in range(layers)
+    }
+    batch = array((BATCH, WIDTH), PartitionSpec("data"))
+    kept = jax.tree.map(lambda x: x.sharding, params)
+    out = kept if step is by_hand else (kept, None)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
+    return jitted.lower(params, params, batch).compile().as_text() or ""
+
+
+def main(layers: int) -> None:
+    rows = []
+    for layout in LAYOUTS:
+        without = collectives(compiled(by_hand, layout, layers))
+        rows += [
+            {
+                "devices": jax.device_count(),
+                "layout": layout,
+                "granularity": granularity,
+                "groups": groups,
+                "collectives": collectives(
+                    compiled(with_dtnh(granularity), layout, layers)
+                ),
+                "collectives_without": without,
+            }
+            for granularity, groups in (("global", 1), ("layer", layers))
+        ]
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,75 @@
+"""Programs run side by side, with their buffers handed on."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.timing import Program, interleaved, quartiles, ratio
+
+
+def test_donated_arguments_are_carried_on():
+    start = jnp.zeros(3)
+    program = Program(lambda x, step: (x + step, x), start, jnp.ones(3), donated=1)
+    program()
+    new, old = program()
+    np.testing.assert_array_equal(new, [2, 2, 2])
+    np.testing.assert_array_equal(old, [1, 1, 1])
+    np.testing.assert_array_equal(start, [0, 0, 0])  # the caller's is left alone
+
+
+def test_donated_memory_is_used_again():
+    program = Program(
+        lambda out, x: (2 * x,), jnp.zeros(1000), jnp.ones(1000), donated=1
+    )
+    first = program()[0].unsafe_buffer_pointer()
+    assert program()[0].unsafe_buffer_pointer() == first
+
+
+def test_one_function_is_compiled_anew_each_time():
+    def function(x):
+        return jnp.sin(x) @ x
+
+    x = jnp.ones((64, 64))
+    first, second = (Program(function, x) for _ in range(2))
+    assert second.compile_seconds > first.compile_seconds / 20
+
+
+def test_a_call_counts_until_its_result_is_there():
+    """Not until it is dispatched, which takes a small part of this program's time."""
+
+    def function(x):
+        return jax.lax.fori_loop(0, 30, lambda _, y: jnp.tanh(x @ y), x)
+
+    programs = {
+        "slow": Program(function, jnp.ones((400, 400))),
+        "fast": Program(lambda x: x + 1, jnp.ones(3)),
+    }
+    waited = []
+    for _ in range(5):
+        began = time.perf_counter()
+        jax.block_until_ready(programs["slow"]())
+        waited.append(time.perf_counter() - began)
+    times = interleaved(programs, seconds=0, least=4)
+    assert [len(x) for x in times.values()] == [4, 4]
+    assert times["slow"].max() > min(waited) / 2
+    assert ratio(times["slow"], times["fast"]).median > 2
+
+
+def test_repetitions_go_on_until_the_time_is_up():
+    programs = {"a": Program(lambda x: x + 1, jnp.ones(3))}
+    assert len(interleaved(programs, seconds=0.2, least=1)["a"]) > 10
+
+
+def test_ratio_is_taken_within_repetitions():
+    """The machine slows down threefold: the ratio stays."""
+    reference = np.array([1.0, 1.0, 3.0, 3.0])
+    assert ratio(2 * reference, reference) == (2, 2, 2)
+    assert quartiles(np.arange(5.0)) == (2, 1, 3)
+
+
+def test_temporary_memory_is_known():
+    program = Program(lambda x: x @ x @ x, jnp.ones((256, 256)))
+    assert program.temporary_mb == pytest.approx(256 * 256 * 4e-6, rel=0.1)
