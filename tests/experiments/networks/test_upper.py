@@ -1,0 +1,79 @@
+"""The upper part of a pretrained network computes what the whole one does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments.networks import NETWORKS, load
+from experiments.networks.upper import Upper, UpperNetwork, activations
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def test_equal_to_the_whole_network(images, tmp_path):
+    """With ImageNet's own head: the same logits as the network in evaluation mode."""
+    network = load("efficientnet-lite0")
+    network.eval()
+    expected = network(network.normalize(jnp.asarray(images)))
+    cached = activations("efficientnet-lite0", "stage6", images, tmp_path)
+    spec = Upper("efficientnet-lite0", "stage6")
+    params = spec.pretrained()
+    head = nnx.to_pure_dict(nnx.state(network.head, nnx.Param))
+    upper = spec.build({**params, "head": head})
+    maps = upper.features(jnp.asarray(cached))
+    assert list(maps) == ["stage7", "pooled"]
+    # The cache is in float16.
+    np.testing.assert_allclose(upper.head(maps["pooled"]), expected, atol=0.05)
+
+
+def test_activations_are_found_again(images, tmp_path):
+    made = activations("efficientnet-lite0", "stage6", images, tmp_path)
+    (file,) = tmp_path.iterdir()
+    stamp = file.stat().st_mtime_ns
+    found = activations("efficientnet-lite0", "stage6", images, tmp_path)
+    np.testing.assert_array_equal(made, found)
+    assert file.stat().st_mtime_ns == stamp
+    other = activations("efficientnet-lite0", "stage6", images[:2], tmp_path)
+    np.testing.assert_allclose(other, made[:2], atol=1e-2)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_new_parameters_fit_and_the_head_is_new():
+    spec = Upper("efficientnet-lite0", "stage7", classes=5)
+    params = spec.init(jax.random.key(0))
+    shapes = jax.tree.map(jnp.shape, params)
+    assert shapes == jax.tree.map(jnp.shape, spec.pretrained())
+    assert shapes["head"] == {"bias": (5,), "kernel": (1280, 5)}
+    assert set(shapes["body"]) == {"conv_head", "bn1"}
+
+
+def test_gates_silence_a_channel():
+    spec = Upper("efficientnet-lite0", "stage7", classes=5)
+    upper = spec.build(spec.init(jax.random.key(0)))
+    x = jnp.ones((2, 2, 2, 320))
+    gates = {"pooled": jnp.ones(1280).at[3].set(0.0)}
+    pooled = upper.features(x, gates=gates)["pooled"]
+    assert float(jnp.abs(pooled[:, 3]).max()) == 0
+    np.testing.assert_allclose(
+        jnp.delete(pooled, 3, axis=1),
+        jnp.delete(upper.features(x)["pooled"], 3, axis=1),
+    )
+
+
+def test_no_statistics_are_left_in_a_resnet():
+    """Norms within lists, as a ResNet's shortcuts have them, are frozen too."""
+    network = nnx.eval_shape(
+        lambda: UpperNetwork(
+            NETWORKS["resnet18"].build(rngs=nnx.Rngs(0)), "stage3", 5, rngs=nnx.Rngs(0)
+        )
+    )
+    assert not jax.tree.leaves(nnx.state(network, nnx.BatchStat))
+    assert jax.tree.leaves(nnx.state(network, nnx.Param))
