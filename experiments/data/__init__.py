@@ -1,0 +1,29 @@
+"""Data for the experiments: small sets that packages ship, and photographs.
+
+``load`` gives the small sets by name, ``photographs`` what TensorFlow Datasets, an
+archive or a folder holds. TensorFlow itself is not needed.
+"""
+
+from experiments.data.dataset import Dataset, few_shot
+from experiments.data.photographs import photographs
+from experiments.data.small import DATASETS, load
+from experiments.data.spoil import (
+    SPOILERS,
+    permute_pixels,
+    random_labels,
+    resize,
+    rotations,
+)
+
+__all__ = [
+    "DATASETS",
+    "SPOILERS",
+    "Dataset",
+    "few_shot",
+    "load",
+    "permute_pixels",
+    "photographs",
+    "random_labels",
+    "resize",
+    "rotations",
+]
