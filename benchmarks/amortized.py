@@ -3,7 +3,8 @@
 `amortized_value_and_grad` measures the weights of loss and penalty in every k-th step,
 and in the others takes the gradient of one weighted loss. Timed are a step that
 measures and one that does not, each against one backward pass of the sum of loss and
-penalty; the ratios for k are their means over k steps.
+penalty; the ratios for k are their means over k steps. With `measure` and `reuse`,
+called in turn from Python; the last row is `value_and_grad`, one program for both ways.
 """
 
 import dataclasses
@@ -85,5 +86,6 @@ class AmortizedSteps:
                     (f"k = {k}", (5 / 3 + k - 1) / k, target)
                     for k, target in TARGETS.items()
                 ),
+                ("reusing, conditional", 1.0, None),
             )
         ]

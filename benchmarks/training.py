@@ -213,11 +213,14 @@ class AmortizedStep:
 
     Attributes:
       amortized: what gives the gradients.
-      optimizer: what takes them.
+      way: which of its functions is called: ``"measure"``, ``"reuse"`` or
+        ``"value_and_grad"``.
+      optimizer: what takes the gradients.
       count: which step the first one is; the first of all measures.
     """
 
     amortized: Amortized
+    way: str
     optimizer: optax.GradientTransformation
     count: int = 0
 
@@ -228,7 +231,8 @@ class AmortizedStep:
 
     def __call__(self, state: State, inputs: Inputs) -> tuple[State]:
         params, statistics, (weights, opt_state) = state
-        ((_, statistics), gradients), weights = self.amortized.value_and_grad(
+        differentiate = getattr(self.amortized, self.way)
+        ((_, statistics), gradients), weights = differentiate(
             weights, params, statistics, inputs
         )
         updates, opt_state = self.optimizer.update(gradients, opt_state, params)
@@ -241,17 +245,19 @@ def amortized_steps(
     optimizer: optax.GradientTransformation,
     penalty: Callable[[Outputs, Outputs], jax.Array],
 ) -> dict[str, AmortizedStep]:
-    """A step that measures, and one that uses what another step measured."""
+    """A step that measures, and those that use what another step measured."""
     losses = _distillation_losses(network, penalty, teacher_in_step=False)
 
-    def amortized(refresh_every):
-        return amortized_value_and_grad(
-            losses, has_aux=True, refresh_every=refresh_every, weight=WEIGHT
-        )
-
+    amortized = amortized_value_and_grad(
+        losses, has_aux=True, refresh_every=2**30, weight=WEIGHT
+    )
     return {
-        "measuring": AmortizedStep(amortized(1), optimizer),
-        "reusing": AmortizedStep(amortized(2**30), optimizer, count=1),
+        "measuring": AmortizedStep(amortized, "measure", optimizer),
+        "reusing": AmortizedStep(amortized, "reuse", optimizer),
+        # From its second step on, and for good, the way that does not measure.
+        "reusing, conditional": AmortizedStep(
+            amortized, "value_and_grad", optimizer, count=1
+        ),
     }
 
 

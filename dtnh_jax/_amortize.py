@@ -38,11 +38,17 @@ class Amortized(NamedTuple):
       value_and_grad: ``value_and_grad(state, *args, **kwargs) -> (((loss, penalty),
         gradient), state)``, or ``((((loss, penalty), aux), gradient), state)`` with
         ``has_aux``. The gradient is DTNH's direction, shaped like the argument at
-        ``argnums``: plain gradients, for any optimizer.
+        ``argnums``: plain gradients, for any optimizer. One program for every step,
+        with a conditional in it.
+      measure: the same, but measures whatever the count says.
+      reuse: the same, but never measures. To call these two, each jitted, in turn from
+        Python spares the conditional, in which XLA's convolutions are slow on a CPU.
     """
 
     init: Callable[[], AmortizedState]
     value_and_grad: Callable[..., tuple[Any, AmortizedState]]
+    measure: Callable[..., tuple[Any, AmortizedState]]
+    reuse: Callable[..., tuple[Any, AmortizedState]]
 
 
 def amortized_value_and_grad(
@@ -84,9 +90,9 @@ def amortized_value_and_grad(
         moving average of what they found, with this decay.
 
     Returns:
-      An :class:`Amortized`: the functions ``init`` and ``value_and_grad``. Both go
-      under ``jax.jit`` and ``jax.lax.scan``. Under ``jax.vmap`` every step pays for
-      both ways.
+      An :class:`Amortized`: the functions ``init``, ``value_and_grad``, ``measure`` and
+      ``reuse``. They go under ``jax.jit`` and ``jax.lax.scan``. Under ``jax.vmap``
+      every step of ``value_and_grad`` pays for both ways.
 
     Raises:
       TypeError: if ``fun`` is no function or ``refresh_every`` no integer; see
@@ -123,7 +129,7 @@ def amortized_value_and_grad(
         one = jnp.ones((), jnp.float32)
         return AmortizedState(jnp.zeros((), jnp.int32), one, 0 * one, 0 * one)
 
-    def measured(state, *args, **kwargs):
+    def measure(state, *args, **kwargs):
         output, pair = pair_fun(*args, **kwargs)
         lam = weight(state.count) if callable(weight) else weight
         direction, (a, b, cosine) = _project(pair, lam, on_conflict, max_ratio)
@@ -136,9 +142,9 @@ def amortized_value_and_grad(
         sound = jnp.isfinite(a) & jnp.isfinite(b)
         a = jnp.where(sound, a, state.loss_weight)
         b = jnp.where(sound, b, state.penalty_weight)
-        return (output, direction), AmortizedState(state.count, a, b, cosine)
+        return (output, direction), AmortizedState(_next(state), a, b, cosine)
 
-    def reused(state, *args, **kwargs):
+    def reuse(state, *args, **kwargs):
         def weighted(*args, **kwargs):
             values, aux = unpack(fun(*args, **kwargs), has_aux)
             dtype = _projection.accumulator(list(values))
@@ -150,17 +156,20 @@ def amortized_value_and_grad(
 
         gradient = jax.value_and_grad(weighted, argnums, has_aux=True)
         (_, output), direction = gradient(*args, **kwargs)
-        return (output, direction), state
+        return (output, direction), state._replace(count=_next(state))
 
     def value_and_grad(state, *args, **kwargs):
-        result, state = jax.lax.cond(
+        return jax.lax.cond(
             state.count % refresh_every == 0,
-            lambda: measured(state, *args, **kwargs),
-            lambda: reused(state, *args, **kwargs),
+            lambda: measure(state, *args, **kwargs),
+            lambda: reuse(state, *args, **kwargs),
         )
-        return result, state._replace(count=optax.safe_increment(state.count))
 
-    return Amortized(init, value_and_grad)
+    return Amortized(init, value_and_grad, measure, reuse)
+
+
+def _next(state: AmortizedState) -> jax.Array:
+    return jnp.asarray(optax.safe_increment(state.count))
 
 
 def _project(
@@ -181,5 +190,7 @@ def _project(
     loss_weight = 1 - jnp.where(
         norm == 0, 0, plan.push[0] / jnp.where(norm == 0, 1, norm)
     )
-    found = (loss_weight, plan.keep[0], geo.cosine[0])
-    return direction, tuple(x.astype(jnp.float32) for x in found)
+    a, b, cosine = (
+        x.astype(jnp.float32) for x in (loss_weight, plan.keep[0], geo.cosine[0])
+    )
+    return direction, (a, b, cosine)

@@ -3,7 +3,9 @@
 The rooms, in the order in which a run passes through them: ``data`` (images and
 few-shot splits), ``models`` (the network), ``methods`` (what is compared, one table),
 ``recipe`` and ``train`` (the one training loop), ``pretrain`` (networks, cached),
-``finetune`` (one cell of a study), ``results`` (records and statistics), ``tables``,
+``delta`` (how important channels are), ``finetune`` (one cell of a study), ``results``
+(records and statistics), ``cells`` (the file that a study goes on from), ``tables``,
 ``figures`` and ``report``, ``progress`` (what the terminal shows while it runs), and
-``demo`` (what ``make demo`` runs).
+the studies: ``demo`` (what ``make demo`` runs), ``never_hurt``, and ``grid``, whose
+grids are in ``configs``.
 """

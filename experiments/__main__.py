@@ -7,9 +7,12 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from experiments import demo, never_hurt
+from experiments import amortized, demo, never_hurt
+from experiments.amortized import AmortizedStudy
+from experiments.data import prepare
 from experiments.demo import Demo
 from experiments.errors import InputError
+from experiments.grid import command
 from experiments.never_hurt import NeverHurt
 
 T = TypeVar("T")
@@ -30,6 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def _never_hurt(study: Plain[NeverHurt]) -> None:
         """Hold every rule against plain fine-tuning; about 40 minutes, resumable."""
         never_hurt.run(study, Console())
+
+    @app.command(name="amortized")
+    def _amortized(study: Plain[AmortizedStudy]) -> None:
+        """Distillation with two backward passes in every k-th step only."""
+        amortized.run(study, Console())
+
+    @app.command(name="data")
+    def _data(config: Plain[prepare.Data]) -> None:
+        """Prepare a data set of photographs, and show what there is."""
+        prepare.run(config, Console())
+
+    @app.command(name="grid")
+    def _grid(run: Plain[command.RunGrid]) -> None:
+        """Run a grid of the paper's experiments by name; resumable."""
+        command.grid(run, Console())
+
+    @app.command(name="report")
+    def _report(report: Plain[command.Report]) -> None:
+        """Write the report of a grid, whole or not: Markdown and one HTML page."""
+        command.report(report, Console())
 
     try:
         app.cli(

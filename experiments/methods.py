@@ -2,7 +2,8 @@
 
 Every method is the same chain; they differ only in what the regularizer is and in what
 is done about conflict. L2 and L2-SP are fed with plain gradients of the empirical loss,
-distillation with pairs.
+distillation (KD, DELTA) with pairs. Most of the table is a product: every regularizer
+of ``REGULARIZERS``, as the plain weighted sum and in every form of ``FORMS``.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import optax
 
 from dtnh_jax import dtnh, l2_sp
 from experiments.errors import unknown
-from experiments.recipe import OPTIMIZERS, Recipe
+from experiments.recipe import OPTIMIZERS
 
 # L2-SP's authors give the new head a plain L2 penalty of this strength, whatever the
 # strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
@@ -33,7 +34,8 @@ class Method:
       label: what tables and figures call it.
       towards: what the regularizer holds the body near, if there is one: the zero or
         the pretrained parameters, which both decay the head, which is new, towards zero
-        by ``HEAD_DECAY``; or the pretrained network's features on the same images.
+        by ``HEAD_DECAY``; or the pretrained network's features on the same images, all
+        channels alike (KD) or each by its importance (DELTA: ``"channels"``).
       on_conflict: as in ``dtnh``; ``"ignore"`` is the plain weighted sum.
       granularity: as in ``dtnh``: the groups in which conflict is judged and measured.
       baseline: key of the method that this one is to improve on.
@@ -43,10 +45,11 @@ class Method:
         ``inner``, instead of the combined one.
       until: share of the training over which λ falls linearly to zero, where it stays;
         ``None`` for a constant λ.
+      frozen: whether the head alone trains, on the pretrained body.
     """
 
     label: str
-    towards: Literal["zero", "pretrained", "features"] | None = None
+    towards: Literal["zero", "pretrained", "features", "channels"] | None = None
     on_conflict: Literal["project", "drop", "ignore"] = "ignore"
     granularity: Literal["global", "layer", "leaf"] = "layer"
     baseline: str | None = None
@@ -54,33 +57,46 @@ class Method:
     max_ratio: float | None = None
     inner: bool = False
     until: float | None = None
+    frozen: bool = False
+
+    @property
+    def distills(self) -> bool:
+        """Whether the regularizer compares features, and so needs a backward pass."""
+        return self.towards in ("features", "channels")
 
     def transformation(
         self,
         pretrained: Any,
         weight: jax.Array,
-        recipe: Recipe,
+        learning_rate: jax.Array,
+        *,
+        optimizer: str,
+        steps: int,
     ) -> optax.GradientTransformation:
-        """The chain that takes plain empirical gradients, or pairs with features.
+        """The chain that takes plain empirical gradients, or pairs where it distills.
 
         Args:
           pretrained: a tree shaped like the parameters, ``None`` for the new head's.
           weight: λ, a float32 scalar; traced, so that one compilation serves every λ.
-          recipe: names the optimizer, and gives its learning rate and the steps.
+          learning_rate: a float32 scalar, traced for the same reason.
+          optimizer: a key of ``OPTIMIZERS``.
+          steps: of the whole training.
         """
-        direction = OPTIMIZERS[recipe.optimizer]()
-        rate = optax.scale_by_learning_rate(recipe.learning_rate)
+        direction = OPTIMIZERS[optimizer]()
+        rate = optax.scale_by_learning_rate(learning_rate)
+        if self.frozen:
+            return optax.chain(_head_alone(), direction, rate)
         if self.towards is None:
             return optax.chain(direction, rate)
         if self.towards == "zero":
             pretrained = jax.tree.map(jnp.zeros_like, pretrained)
         pair_maker = l2_sp(pretrained, alpha=1.0, beta=HEAD_DECAY)
-        if self.towards == "features":
+        if self.distills:
             pair_maker, weight = optax.identity(), FEATURE_SCALE * weight
         return optax.chain(
             pair_maker,
             dtnh(
-                self._schedule(weight, recipe.steps),
+                self._schedule(weight, steps),
                 granularity=self.granularity,
                 on_conflict=self.on_conflict,
                 reference_decay=self.reference_decay,
@@ -98,26 +114,74 @@ class Method:
         return lambda count: weight * jnp.maximum(0, 1 - count / end)
 
 
+def _head_alone() -> optax.GradientTransformation:
+    """Gradients of the head as they are, of all else zero."""
+
+    def body(params: Any) -> dict[str, bool]:
+        return {name: name != "head" for name in params}
+
+    return optax.masked(optax.set_to_zero(), body)
+
+
+# What DTNH's forms do about conflict. "best" fell least below plain fine-tuning in the
+# study `never-hurt`; "drop" is by layer too.
+FORMS: dict[str, dict[str, Any]] = {
+    "global": {"on_conflict": "project", "granularity": "global"},
+    "layer": {"on_conflict": "project"},
+    "drop": {"on_conflict": "drop"},
+    "best": {"on_conflict": "drop", "max_ratio": 3.0, "inner": True},
+}
+FORM_LABELS = {
+    "global": "DTNH (global)",
+    "layer": "DTNH (layer)",
+    "drop": "drop",
+    "best": "best",
+}
+REGULARIZERS = {
+    "l2-sp": Method("L2-SP", "pretrained"),
+    "kd": Method("KD", "features"),
+    "delta": Method("DELTA", "channels"),
+}
+
+
+def family(regularizer: str) -> tuple[str, ...]:
+    """The keys of a regularizer and of its forms: ``kd, kd-global, kd-layer, ...``.
+
+    The forms of L2-SP, the first that there were, are called ``dtnh-global`` and so on.
+    """
+    stem = "dtnh" if regularizer == "l2-sp" else regularizer
+    return regularizer, *(f"{stem}-{form}" for form in FORMS)
+
+
+def _family(regularizer: str) -> dict[str, Method]:
+    plain_sum = REGULARIZERS[regularizer]
+    forms = (
+        dataclasses.replace(
+            plain_sum,
+            label=f"{plain_sum.label} + {FORM_LABELS[form]}",
+            baseline=regularizer,
+            **changes,
+        )
+        for form, changes in FORMS.items()
+    )
+    return dict(zip(family(regularizer), (plain_sum, *forms), strict=True))
+
+
 METHODS: dict[str, Method] = {
     "plain": Method("plain fine-tuning"),
     "l2": Method("L2", "zero"),
-    "l2-sp": Method("L2-SP", "pretrained"),
-    "dtnh-global": Method(
-        "L2-SP + DTNH (global)", "pretrained", "project", "global", baseline="l2-sp"
-    ),
-    "dtnh-layer": Method(
-        "L2-SP + DTNH (layer)", "pretrained", "project", "layer", baseline="l2-sp"
-    ),
-    "kd": Method("KD", "features"),
-    "kd-global": Method(
-        "KD + DTNH (global)", "features", "project", "global", baseline="kd"
-    ),
-    "kd-layer": Method(
-        "KD + DTNH (layer)", "features", "project", "layer", baseline="kd"
-    ),
+    **_family("l2-sp"),
+    **_family("kd"),
+    **_family("delta"),
+    "frozen": Method("frozen body", frozen=True),
 }
-# The methods of the demo; those below are compared in the study `never-hurt`.
-BASIC = tuple(METHODS)
+# The methods of the demo.
+BASIC = (
+    "plain",
+    "l2",
+    *("l2-sp", "dtnh-global", "dtnh-layer"),
+    *("kd", "kd-global", "kd-layer"),
+)
 
 
 def _variant(label: str, **changes: Any) -> Method:
@@ -125,6 +189,7 @@ def _variant(label: str, **changes: Any) -> Method:
     return dataclasses.replace(METHODS["dtnh-layer"], label=label, **changes)
 
 
+# Compared in the study `never-hurt`, beside L2-SP and DTNH.
 METHODS |= {
     "dtnh-leaf": _variant("DTNH (leaf)", granularity="leaf"),
     "drop": _variant("drop", on_conflict="drop"),

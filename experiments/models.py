@@ -1,4 +1,6 @@
-"""A small convolutional network in Flax NNX, written to be fast when vmapped on a CPU.
+"""What the training loop asks of a network, and a small one that is fast on a CPU.
+
+The network is in Flax NNX, and is meant to be mapped over seeds with ``vmap``.
 
 Under ``vmap`` over seeds a ``lax.conv`` becomes a grouped convolution, and inside
 ``lax.scan`` XLA's CPU backend runs convolutions on one slow path; both cost about ten
@@ -9,12 +11,68 @@ fine-tuning moves and the regularizer does not see.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Params = dict[str, dict[str, jax.Array]]
+# Nested dicts of arrays; at the top "head", the layer that is new, beside the body's.
+Params = dict[str, Any]
+Gates = Mapping[str, jax.Array]
+
+
+class Network(Protocol):
+    """A body that makes features, and a head that makes logits of the last of them."""
+
+    head: Callable[[jax.Array], jax.Array]
+
+    def features(
+        self, images: Any, *, gates: Gates | None = None
+    ) -> dict[str, jax.Array]:
+        """The feature maps ``[n, ..., channels]``, by name, from input to output.
+
+        Args:
+          images: a batch, as the data set stores it: ``[n, ...]`` of any dtype.
+          gates: for each map, factors ``[channels]`` by which its channels are
+            multiplied before anything is made of them; ``None`` for all ones.
+        """
+        ...
+
+
+class Spec(Protocol):
+    """Which network to train: a frozen dataclass, a static argument of a jit."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the head; a field, so that it can be replaced."""
+        ...
+
+    def init(self, key: jax.Array) -> Params:
+        """New parameters."""
+        ...
+
+    def build(self, params: Params) -> Network:
+        """The network with these parameters, traced or not, as ``init`` gives them."""
+        ...
+
+
+def logits(network: Network, images: Any, gates: Gates | None = None) -> jax.Array:
+    """Logits ``[n, classes]``."""
+    return network.head(last(network.features(images, gates=gates)))
+
+
+def last(features: dict[str, jax.Array]) -> jax.Array:
+    """The features that the head takes."""
+    return features[next(reversed(features))]
+
+
+def gated(name: str, x: jax.Array, gates: Gates | None) -> jax.Array:
+    """A map ``[n, ..., channels]`` with its channels multiplied by their gates."""
+    return x if gates is None else x * jnp.broadcast_to(gates[name], x.shape)
 
 
 class ShiftedConv(nnx.Module):
@@ -73,6 +131,17 @@ class Architecture:
     hidden: int = 64
     classes: int = 10
 
+    # Jitted, because array by array the initializers take seconds to compile.
+    @functools.partial(jax.jit, static_argnames="self")
+    def init(self, key: jax.Array) -> Params:
+        """New parameters, layer -> array name -> float32 array."""
+        return nnx.to_pure_dict(nnx.state(Cnn(self, rngs=nnx.Rngs(key))))
+
+    def build(self, params: Params) -> "Cnn":
+        """The network with these parameters (traced or not), as ``init`` gives them."""
+        graph = nnx.graphdef(nnx.eval_shape(lambda: Cnn(self, rngs=nnx.Rngs(0))))
+        return nnx.merge(graph, nnx.State(params))
+
 
 class Cnn(nnx.Module):
     """Three convolutions and a dense layer (the body), and a linear head."""
@@ -86,38 +155,27 @@ class Cnn(nnx.Module):
         self.dense = nnx.Linear(flat, architecture.hidden, rngs=rngs)
         self.head = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
 
-    def features(self, images: jax.Array) -> dict[str, jax.Array]:
+    def features(
+        self, images: jax.Array, *, gates: Gates | None = None
+    ) -> dict[str, jax.Array]:
         """What each layer of the body makes of ``[n, side, side, 1]``, by layer name.
 
         The convolutions' maps are ``[n, height, width, channels]`` after pooling, the
         dense layer's output is ``[n, hidden]``: what feature distillation compares.
         """
         maps = {}
-        maps["conv1"] = halve(nnx.relu(self.conv1(images)))
-        maps["conv2"] = halve(nnx.relu(self.conv2(maps["conv1"])))
-        maps["conv3"] = nnx.relu(self.conv3(maps["conv2"]))
-        flat = maps["conv3"].reshape(images.shape[0], -1)
-        maps["dense"] = nnx.relu(self.dense(flat))
+
+        def keep(name: str, x: jax.Array) -> jax.Array:
+            maps[name] = gated(name, x, gates)
+            return maps[name]
+
+        x = keep("conv1", halve(nnx.relu(self.conv1(images))))
+        x = keep("conv2", halve(nnx.relu(self.conv2(x))))
+        x = keep("conv3", nnx.relu(self.conv3(x)))
+        keep("dense", nnx.relu(self.dense(x.reshape(images.shape[0], -1))))
         return maps
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits ``[n, classes]`` of images ``[n, side, side, 1]``."""
-        return self.head(self.features(images)["dense"])
 
-
-# Jitted, because array by array the initializers take seconds to compile.
-@functools.partial(jax.jit, static_argnames="architecture")
-def init(architecture: Architecture, key: jax.Array) -> Params:
-    """New parameters as plain nested dicts, layer -> array name -> float32 array."""
-    return nnx.to_pure_dict(nnx.state(Cnn(architecture, rngs=nnx.Rngs(key))))
-
-
-def build(architecture: Architecture, params: Params) -> Cnn:
-    """The network with these parameters (traced or not), as ``init`` gives them."""
-    graph = nnx.graphdef(nnx.eval_shape(lambda: Cnn(architecture, rngs=nnx.Rngs(0))))
-    return nnx.merge(graph, nnx.State(params))
-
-
-def anchor(params: Params) -> dict[str, dict[str, jax.Array | None]]:
+def anchor(params: Params) -> Params:
     """Where a regularizer pulls to: the body as it is, ``None`` for the (new) head."""
-    return {**params, "head": dict.fromkeys(params["head"])}
+    return {**params, "head": jax.tree.map(lambda _: None, params["head"])}

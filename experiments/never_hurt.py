@@ -8,7 +8,6 @@ not run again: a study that was cut short goes on where it was.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import arg
 
-from experiments import never_hurt_report
+from experiments import cells, never_hurt_report
 from experiments.data import load
 from experiments.errors import InputError, unknown
 from experiments.finetune import Target, few_shot_target, finetune, from_scratch
@@ -26,7 +25,6 @@ from experiments.models import Architecture, Params
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
-from experiments.results import about, read
 
 # Target, and the sources to it: a related task, another task, permuted pixels, labels
 # without meaning, and no pretraining at all. The empty name stands for random weights.
@@ -126,24 +124,21 @@ def run(config: NeverHurt, console: Console) -> None:
     check(config)
     config = shortened(config) if config.quick else config
     reporter = Reporter(console, config.quiet)
-    config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "cells.jsonl"
     fields = ("seeds", "per_class", "steps", "epochs")
     settings = {name: getattr(config, name) for name in fields}
-    done = _resume(path, settings)
+    done = {_key(cell) for cell in cells.resume(path, settings)}
     plan = [cell for cell in _plan(config) if _key(cell) not in done]
     bodies: dict[str, tuple[str, Params]] = {}
-    with reporter.study(len(plan)), path.open("a") as file:
+    with reporter.study(len(plan)):
         for cell in plan:
             if cell["source"] not in bodies:  # one source's networks at a time
                 bodies = {cell["source"]: _body(config, cell["source"], reporter)}
             name, params = bodies[cell["source"]]
             title = f"{name} to {cell['target']}, {cell['optimizer']}: {cell['method']}"
             with reporter.task(f"{title}, λ = {cell['weight']}", 1) as advanced:
-                record = _run(config, cell, name, params, advanced)
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-    never_hurt_report.publish(config.out, console, read(path))
+                cells.append(path, _run(config, cell, name, params, advanced))
+    never_hurt_report.publish(config.out, console, cells.read(path))
 
 
 def _plan(config: NeverHurt) -> Iterator[dict[str, Any]]:
@@ -162,24 +157,6 @@ def _plan(config: NeverHurt) -> Iterator[dict[str, Any]]:
 def _key(cell: dict[str, Any]) -> tuple:
     names = ("group", "target", "source", "optimizer", "method", "weight")
     return tuple(cell[name] for name in names)
-
-
-def _resume(path: Path, settings: dict[str, Any]) -> set[tuple]:
-    """The cells that are done; starts the file if there is none."""
-    if not path.exists():
-        header = {"record": "about", **about(settings)}
-        path.write_text(json.dumps(header) + "\n")
-        return set()
-    # A line that was cut off as it was written is taken away and its cell run again.
-    text = path.read_text()
-    path.write_text(text[: text.rfind("\n") + 1])
-    header, *cells = read(path)
-    if header["config"] != settings:
-        raise InputError(
-            f"{path} holds a study with {header['config']}, not {settings}; give "
-            "another --out, or remove the file"
-        )
-    return {_key(cell) for cell in cells}
 
 
 def _body(config: NeverHurt, source: str, reporter: Reporter) -> tuple[str, Params]:

@@ -23,7 +23,7 @@ from experiments import models
 from experiments.data import Dataset
 from experiments.methods import METHODS
 from experiments.recipe import Recipe
-from experiments.train import accuracy, fit
+from experiments.train import Reference, accuracy, fit
 
 # Raised by hand when the code here or in `train` changes what pretraining gives.
 VERSION = 1
@@ -65,7 +65,7 @@ def _files_digest(folder: Path) -> str:
 
 
 def describe(
-    architecture: models.Architecture, recipe: Recipe, dataset: Dataset, seeds: int
+    architecture: models.Spec, recipe: Recipe, dataset: Dataset, seeds: int
 ) -> dict:
     """Everything that determines the pretrained networks, as JSON can hold it."""
     description = {
@@ -84,13 +84,14 @@ def describe(
 
 
 def load_or_pretrain(
-    architecture: models.Architecture,
+    architecture: models.Spec,
     recipe: Recipe,
     dataset: Dataset,
     seeds: int,
     cache: Path,
     warn: Callable[[str], None],
     advanced: Callable[[float], None] = lambda _: None,
+    begin: models.Params | None = None,
 ) -> Pretrained:
     """Networks pretrained on ``dataset``, from the cache or made now.
 
@@ -102,8 +103,12 @@ def load_or_pretrain(
       cache: folder of the cache; made where it is missing.
       warn: is told when an entry of the cache is damaged and why.
       advanced: called with the share of the work that was just done.
+      begin: parameters that all begin with, but for the head; ``None`` for random ones.
     """
     description = describe(architecture, recipe, dataset, seeds)
+    if begin is not None:
+        arrays = [np.asarray(x) for x in jax.tree.leaves(begin)]
+        description["begin"] = _digest(arrays)
     key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
     folder = cache.resolve() / f"pretrained-{key[:16]}"
     if folder.exists():
@@ -115,7 +120,7 @@ def load_or_pretrain(
         else:
             advanced(1.0)
             return found
-    made = _pretrain(architecture, recipe, dataset, seeds, advanced)
+    made = _pretrain(architecture, recipe, dataset, seeds, advanced, begin)
     _write(folder, made, description)
     return made
 
@@ -139,21 +144,21 @@ def pretrained_on(
     return load_or_pretrain(architecture, recipe, dataset, seeds, cache, warn, advanced)
 
 
-def _pretrain(architecture, recipe, dataset, seeds, advanced) -> Pretrained:
+def _pretrain(architecture, recipe, dataset, seeds, advanced, begin) -> Pretrained:
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     init_keys, order_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    start = jax.vmap(lambda key: models.init(architecture, key))(init_keys)
+    start = jax.vmap(architecture.init)(init_keys)
+    if begin is not None:
+        body = jax.tree.map(lambda x: jnp.broadcast_to(x, (seeds, *x.shape)), begin)
+        start = {**body, "head": start["head"]}
     everything = np.arange(len(dataset.labels), dtype=np.int32)
     members = np.broadcast_to(everything, (seeds, everything.size))
     params, _, _ = fit(
-        architecture, METHODS["plain"], recipe, start, models.anchor(start), 0.0,
-        dataset, members, order_keys, advanced,
+        architecture, METHODS["plain"], recipe, start, Reference(models.anchor(start)),
+        0.0, dataset, members, order_keys, advanced,
     )  # fmt: skip
-    right = accuracy(
-        architecture, params, jnp.asarray(dataset.images), jnp.asarray(dataset.labels),
-        jnp.asarray(members),
-    )  # fmt: skip
-    return Pretrained(params, np.asarray(right), cached=False)
+    right = accuracy(architecture, params, dataset, members)
+    return Pretrained(params, right, cached=False)
 
 
 def _write(folder: Path, made: Pretrained, description: dict) -> None:
@@ -177,7 +182,7 @@ def _read(folder: Path, architecture, description: dict) -> Pretrained:
     if _files_digest(folder / "params") != entry["digest"]:
         raise ValueError("its files do not fit their digest")
     keys = jax.ShapeDtypeStruct((description["seeds"],), jax.random.key(0).dtype)
-    like = jax.eval_shape(jax.vmap(lambda key: models.init(architecture, key)), keys)
+    like = jax.eval_shape(jax.vmap(architecture.init), keys)
     with ocp.StandardCheckpointer() as checkpointer:
         params = checkpointer.restore(folder / "params", like)
     return Pretrained(params, np.asarray(entry["accuracy"], np.float32), cached=True)

@@ -22,6 +22,21 @@ from experiments.recipe import Recipe, batch_order
 
 # A run is shown, and looked through for NaN, about this many times.
 CHUNKS = 10
+# Images that are classified at once.
+EVALUATED = 500
+
+
+class Reference(NamedTuple):
+    """What a regularizer compares with.
+
+    Attributes:
+      params: the pretrained parameters, ``None`` for the head's (``models.anchor``).
+      channel_weights: for DELTA, how much each channel of each feature map counts:
+        map name -> float32 ``[channels]``; ``None``: all alike.
+    """
+
+    params: Any
+    channel_weights: Any = None
 
 
 class Trace(NamedTuple):
@@ -38,16 +53,6 @@ class Trace(NamedTuple):
     conflict: Any
 
 
-def empirical_loss(
-    architecture: models.Architecture,
-    params: models.Params,
-    images: jax.Array,
-    labels: jax.Array,
-) -> jax.Array:
-    """Mean cross-entropy in nats, a scalar."""
-    return cross_entropy(models.build(architecture, params)(images), labels)
-
-
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean over the batch in nats, a scalar, of logits ``[n, classes]``."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -55,25 +60,30 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def gradients(
-    architecture: models.Architecture,
+    architecture: models.Spec,
     method: Method,
     params: models.Params,
-    pretrained: Any,
+    reference: Reference,
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """The empirical loss, and what the method's chain takes: gradients, or a pair."""
-    if method.towards != "features":
-        differentiate = jax.value_and_grad(empirical_loss, argnums=1)
-        return differentiate(architecture, params, images, labels)
-    body = {**pretrained, "head": params["head"]}
-    teacher = models.build(architecture, body).features(images)
+    if not method.distills:
+
+        def loss_of(params):
+            return cross_entropy(
+                models.logits(architecture.build(params), images), labels
+            )
+
+        return jax.value_and_grad(loss_of)(params)
+    body = {**reference.params, "head": params["head"]}
+    teacher = architecture.build(body).features(images)
 
     def losses(params):
-        network = models.build(architecture, params)
+        network = architecture.build(params)
         features = network.features(images)
-        loss = cross_entropy(network.head(features["dense"]), labels)
-        return loss, feature_distillation(features, teacher)
+        loss = cross_entropy(network.head(models.last(features)), labels)
+        return loss, feature_distillation(features, teacher, reference.channel_weights)
 
     (loss, _), pair = pair_value_and_grad(losses)(params)
     return loss, pair
@@ -88,28 +98,34 @@ def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
     return None, None
 
 
-@functools.partial(jax.jit, static_argnames=("architecture", "method", "recipe"))
+@functools.partial(
+    jax.jit, static_argnames=("architecture", "method", "optimizer", "steps")
+)
 def _advance(
     architecture,
     method,
-    recipe,
+    optimizer,
+    steps,
     params,
     state,
-    pretrained,
+    reference,
     weight,
+    learning_rate,
     images,
     labels,
     order,
 ):
     """Runs one chunk for every seed: new parameters, new state, and its ``Trace``."""
 
-    def one_seed(params, state, pretrained, order):
-        tx = method.transformation(pretrained, weight, recipe)
+    def one_seed(params, state, reference, order):
+        tx = method.transformation(
+            reference.params, weight, learning_rate, optimizer=optimizer, steps=steps
+        )
 
         def step(carry, batch):
             params, state = carry
             loss, grads = gradients(
-                architecture, method, params, pretrained, images[batch], labels[batch]
+                architecture, method, params, reference, images[batch], labels[batch]
             )
             updates, state = tx.update(grads, state, params)
             params = optax.apply_updates(params, updates)
@@ -118,20 +134,21 @@ def _advance(
         (params, state), trace = jax.lax.scan(step, (params, state), order)
         return params, state, trace
 
-    return jax.vmap(one_seed)(params, state, pretrained, order)
+    return jax.vmap(one_seed)(params, state, reference, order)
 
 
 def fit(
-    architecture: models.Architecture,
+    architecture: models.Spec,
     method: Method,
     recipe: Recipe,
     params: models.Params,
-    pretrained: Any,
+    reference: Reference,
     weight: float,
     dataset: Dataset,
     members: np.ndarray,
     keys: jax.Array,
     advanced: Callable[[float], None] = lambda _: None,
+    checkpoint: Callable[[int, models.Params], None] = lambda step, params: None,
 ) -> tuple[models.Params, Any, Trace]:
     """Trains ``S`` networks at once, one a seed.
 
@@ -140,12 +157,14 @@ def fit(
       method: how the regularizer, if any, joins the empirical gradient.
       recipe: steps, batch size, learning rate, optimizer.
       params: where each seed starts; every array has a leading axis of ``S``.
-      pretrained: what ``method`` pulls to, shaped alike, ``None`` for the head.
+      reference: what ``method`` pulls to, every array with a leading axis of ``S``.
       weight: λ.
-      dataset: the images that ``members`` points into.
+      dataset: the images that ``members`` points into; they are only indexed, so that
+        uint8 images, or activations of a frozen part, serve if the network takes them.
       members: int32 ``[S, n]``, each seed's training images.
       keys: ``[S]`` random keys, for each seed's order of the images.
       advanced: called after every chunk with the share of the run that it was.
+      checkpoint: called after every chunk with the steps so far and the parameters.
 
     Returns:
       The trained parameters, the optimizer's last state, and the ``Trace`` as NumPy
@@ -154,22 +173,21 @@ def fit(
     Raises:
       FloatingPointError: as soon as a loss is not finite; says where.
     """
-    weight_array = jnp.float32(weight)
+    scalars = jnp.float32(weight), jnp.float32(recipe.learning_rate)
+    fixed = {"optimizer": recipe.optimizer, "steps": recipe.steps}
     order = jax.vmap(functools.partial(batch_order, recipe=recipe))(
         keys, jnp.asarray(members)
     )
     state = jax.vmap(
-        lambda start, point: method.transformation(point, weight_array, recipe).init(
-            start
-        )
-    )(params, pretrained)
+        lambda start, point: method.transformation(point, *scalars, **fixed).init(start)
+    )(params, reference.params)
     images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     chunks = max(n for n in range(1, CHUNKS + 1) if recipe.steps % n == 0)
     traces = []
     for i, chunk in enumerate(jnp.split(order, chunks, axis=1)):
         params, state, trace = _advance(
-            architecture, method, recipe, params, state, pretrained, weight_array,
-            images, labels, chunk,
+            architecture, method, recipe.optimizer, recipe.steps, params, state,
+            reference, *scalars, images, labels, chunk,
         )  # fmt: skip
         traces.append(jax.device_get(trace))
         bad = np.argwhere(~np.isfinite(traces[-1].loss))
@@ -180,33 +198,54 @@ def fit(
                 f"learning rate {recipe.learning_rate:g}) on {dataset.name} is not "
                 f"finite at step {step}; a lower learning rate or λ may help"
             )
+        checkpoint((i + 1) * chunk.shape[1], params)
         advanced(1 / chunks)
     whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *traces)
     return params, state, whole
 
 
 @functools.partial(jax.jit, static_argnames="architecture")
-def accuracy(
-    architecture: models.Architecture,
+def _right(
+    architecture: models.Spec,
     params: models.Params,
+    seed: int,
     images: jax.Array,
     labels: jax.Array,
-    members: jax.Array,
 ) -> jax.Array:
+    """How many answers of one seed's network are right."""
+    network = architecture.build(jax.tree.map(lambda x: x[seed], params))
+    answers = models.logits(network, images).argmax(axis=-1)
+    return jnp.sum(answers == labels)
+
+
+def accuracy(
+    architecture: models.Spec,
+    params: models.Params,
+    dataset: Dataset,
+    members: np.ndarray,
+) -> np.ndarray:
     """The share of right answers, float32 ``[S]``, of ``S`` networks on their images.
 
     Args:
       architecture: of the networks.
       params: every array has a leading axis of ``S``.
-      images: float32 ``[N, side, side, 1]``.
-      labels: int32 ``[N]``.
+      dataset: the images that ``members`` points into.
       members: int32 ``[S, n]``, the images that each network is judged on.
     """
-
-    def one_seed(arguments):
-        params, members = arguments
-        logits = models.build(architecture, params)(images[members])
-        return jnp.mean(logits.argmax(axis=-1) == labels[members])
-
-    # One seed after the other: all at once would hold gigabytes of patches.
-    return jax.lax.map(one_seed, (params, members))
+    seeds, n = members.shape
+    # One network and some images at a time: all at once would hold gigabytes.
+    parts = np.array_split(members, -(-n // EVALUATED), axis=1)
+    right = [
+        [
+            _right(
+                architecture,
+                params,
+                seed,
+                dataset.images[part[seed]],
+                dataset.labels[part[seed]],
+            )
+            for part in parts
+        ]
+        for seed in range(seeds)
+    ]
+    return np.asarray(jax.device_get(right)).sum(axis=1, dtype=np.float32) / n

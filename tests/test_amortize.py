@@ -154,6 +154,16 @@ def test_eager_jit_and_scan_agree_without_recompilation():
         assert_close(eager, other, rtol=1e-6)
 
 
+def test_measure_and_reuse_are_the_two_ways():
+    amortized = amortized_value_and_grad(losses, refresh_every=3, weight=0.3)
+    one, two = amortized.init(), amortized.init()
+    for i in range(5):
+        by_hand = amortized.reuse if i % 3 else amortized.measure
+        (_, left), one = by_hand(one, W, X)
+        (_, right), two = amortized.value_and_grad(two, W, X)
+        assert_close((left, one), (right, two), rtol=1e-6)
+
+
 def test_aux_keywords_and_argnums():
     def fun(x, params, *, shift):
         return losses(params, x, shift), {"seen": x + shift}

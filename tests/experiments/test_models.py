@@ -41,7 +41,7 @@ def test_shifted_conv_equals_lax_conv(size):
 
 
 def test_features_have_the_shapes_that_the_docstring_promises(small):
-    network = models.build(small, models.init(small, jax.random.key(0)))
+    network = small.build(small.init(jax.random.key(0)))
     shapes = {
         name: x.shape for name, x in network.features(jnp.zeros((2, 4, 4, 1))).items()
     }
@@ -51,11 +51,24 @@ def test_features_have_the_shapes_that_the_docstring_promises(small):
         "conv3": (2, 1, 1, 8),
         "dense": (2, 16),
     }
-    assert network(jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
+    assert models.logits(network, jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
+
+
+def test_a_gate_of_zero_takes_a_channel_out_of_all_that_follows(small):
+    network = small.build(small.init(jax.random.key(0)))
+    images = jax.random.uniform(jax.random.key(1), (5, 4, 4, 1))
+    before = network.features(images)
+    gates = {name: jnp.ones(x.shape[-1]) for name, x in before.items()}
+    after = network.features(
+        images, gates={**gates, "conv2": gates["conv2"].at[3].set(0)}
+    )
+    np.testing.assert_array_equal(after["conv1"], before["conv1"])
+    np.testing.assert_array_equal(after["conv2"], before["conv2"].at[..., 3].set(0))
+    assert not np.allclose(after["conv3"], before["conv3"])
 
 
 def test_anchor_is_the_body_and_none_for_the_head(small):
-    params = models.init(small, jax.random.key(0))
+    params = small.init(jax.random.key(0))
     anchor = models.anchor(params)
     assert anchor["head"] == {"kernel": None, "bias": None}
     assert anchor["dense"] is params["dense"]

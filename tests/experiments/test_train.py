@@ -12,7 +12,7 @@ from experiments.errors import InputError
 from experiments.finetune import few_shot_target, finetune, from_scratch
 from experiments.methods import BASIC, METHODS, method
 from experiments.recipe import Recipe, batch_order
-from experiments.train import fit
+from experiments.train import Reference, fit
 
 RECIPE = Recipe(steps=12, batch_size=6, learning_rate=0.05)
 
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, stripes):
     ):
         fit(
             small, METHODS["plain"], Recipe(steps=10, batch_size=30), start,
-            models.anchor(start), 0.0, broken, members, keys,
+            Reference(models.anchor(start)), 0.0, broken, members, keys,
         )  # fmt: skip
 
 
@@ -106,3 +106,34 @@ def test_bad_requests_say_what_would_do():
         Recipe(optimizer="lion")
     with pytest.raises(InputError, match="steps must be positive, got 0"):
         Recipe(steps=0)
+
+
+def test_the_parts_of_a_target_have_no_image_in_common(stripes):
+    target = few_shot_target(stripes, 4, 3, validation_per_class=5, test=20)
+    assert target.validation is not None
+    for parts in zip(target.train, target.validation, target.test, strict=True):
+        assert [part.size for part in parts] == [12, 15, 20]
+        assert len(set(np.concatenate(parts).tolist())) == 12 + 15 + 20
+        for part, each in zip(parts, (4, 5), strict=False):
+            assert np.bincount(stripes.labels[part]).tolist() == [each] * 3
+    # The test images are drawn, not the first ones of a class.
+    assert len(set(stripes.labels[target.test[0]])) == 3
+
+
+def test_the_network_is_the_one_that_was_best_on_validation(small, stripes):
+    target = few_shot_target(stripes, 4, 3, validation_per_class=5)
+    start = from_scratch(small, 3)
+
+    def cell(steps, target):
+        # The order of the images does not depend on how many steps there are.
+        recipe = Recipe(steps, batch_size=6, learning_rate=0.1)
+        return finetune(small, "nothing", start, "plain", None, recipe, target)
+
+    found = cell(10, target)
+    assert found.validation is not None
+    assert found.validation.shape == (10, 3)
+    curve = found.validation.mean(axis=1)
+    assert found.step == 1 + int(np.argmax(curve))
+    stopped = cell(found.step, dataclasses.replace(target, validation=None))
+    np.testing.assert_array_equal(found.accuracy, stopped.accuracy)
+    assert len(set(curve.tolist())) > 1

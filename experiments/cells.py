@@ -1,0 +1,69 @@
+"""The file ``cells.jsonl`` of a study that can be cut short and goes on where it was.
+
+Its first line says versions, device and settings (``results.about``); then every
+finished cell is one line, written at once.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import InputError
+from experiments.results import about
+
+
+def resume(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of the cells that are done; starts the file if there is none.
+
+    Raises:
+      InputError: if the file holds a study with other settings.
+    """
+    settings = json.loads(json.dumps(settings))  # as it is read from a file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = _whole_lines(path) if path.exists() else ""
+    path.write_text(whole)
+    found = _records(whole, path)
+    if not found:
+        append(path, {"record": "about", **about(settings)})
+        return []
+    header, *cells = found
+    if header["config"] != settings:
+        raise InputError(
+            f"{path} holds a study with {header['config']}, not {settings}; give "
+            "another --out, or remove the file"
+        )
+    return cells
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The header and the finished cells, of a study that may still be running.
+
+    Raises:
+      InputError: if a line is damaged, or there is none.
+    """
+    records = _records(_whole_lines(path), path)
+    if not records:
+        raise InputError(f"{path} is empty: no study has begun there")
+    return records
+
+
+def _whole_lines(path: Path) -> str:
+    """All but a line that is being written, or that was cut off as it was written."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1]
+
+
+def _records(text: str, path: Path) -> list[dict[str, Any]]:
+    records = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"line {number} of {path} is not JSON: {error}") from None
+    return records
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Adds one line."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")

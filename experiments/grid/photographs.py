@@ -1,0 +1,75 @@
+"""A grid on photographs: the upper part of a network that knows ImageNet."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments.data import SPOILERS, Dataset, photographs
+from experiments.errors import unknown
+from experiments.grid.config import Grid
+from experiments.models import Params
+from experiments.networks.upper import Upper, activations
+from experiments.pretrain import load_or_pretrain
+from experiments.progress import Reporter
+
+IMAGENET = "imagenet"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotographGrid(Grid):
+    """Photographs go once through the frozen lower part; the upper part is fine-tuned.
+
+    A source is ``"imagenet"``, or a data set that the upper part, begun with ImageNet's
+    weights, was trained on after that: ``"cifar10:random-labels"``.
+
+    Attributes:
+      side: height and width of the photographs in pixels.
+      sets: what the names of data sets stand for: name and split for
+        ``data.photographs``. The images of that split are divided by seed into those to
+        train, to validate and to test on.
+    """
+
+    architecture: Upper
+    side: int = 64
+    sets: tuple[tuple[str, tuple[str, str]], ...] = ()
+
+    def check_source(self, name: str) -> None:
+        base, _, spoiler = name.partition(":")
+        if base not in (IMAGENET, *dict(self.sets)):
+            raise unknown("source", base, (IMAGENET, *dict(self.sets)))
+        if spoiler and spoiler not in SPOILERS:
+            raise unknown("way to spoil a data set", spoiler, SPOILERS)
+
+    def dataset(self, name: str, cache: Path, reporter: Reporter) -> Dataset:
+        base, _, spoiler = name.partition(":")
+        if base not in dict(self.sets):
+            raise unknown("data set", base, dict(self.sets))
+        stored, split = dict(self.sets)[base]
+        pixels = photographs(stored, split, self.side, warn=reporter.warn)
+        with reporter.task(f"{base}: frozen part", 0) as advanced:
+            images = activations(
+                self.architecture.network, self.architecture.start, pixels.images,
+                cache, advanced,
+            )  # fmt: skip
+        dataset = dataclasses.replace(pixels, images=images, name=base)
+        return SPOILERS[spoiler](dataset) if spoiler else dataset
+
+    def networks(
+        self, source: str, cache: Path, reporter: Reporter
+    ) -> tuple[str, Params]:
+        body = self.architecture.pretrained()
+        if source == IMAGENET:
+            # There is one such network: what varies by seed is all the rest.
+            return "ImageNet", jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (self.seeds, *x.shape)), body
+            )
+        dataset = self.dataset(source, cache, reporter)
+        architecture = dataclasses.replace(self.architecture, classes=dataset.classes)
+        with reporter.task(f"{dataset.name}: pretraining", 0) as advanced:
+            made = load_or_pretrain(
+                architecture, self.pretraining, dataset, self.seeds, cache,
+                reporter.warn, advanced, body,
+            )  # fmt: skip
+        return f"ImageNet, then {dataset.name}", made.params

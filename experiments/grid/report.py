@@ -1,0 +1,134 @@
+"""The report of a grid: ``report.md`` with its figures, and ``report.html``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments import cells
+from experiments.errors import InputError
+from experiments.grid import choose, compare, figures, plan, tables, traces
+from experiments.grid.page import html
+from experiments.methods import METHODS
+from experiments.report import provenance
+
+
+def publish(folder: Path) -> list[str]:
+    """Writes ``report.md``, its figures and ``report.html`` into a grid's folder.
+
+    Args:
+      folder: holds ``cells.jsonl``, of a whole grid or of a part.
+
+    Returns:
+      The lines of the tally, for the terminal.
+
+    Raises:
+      InputError: if there is no grid in ``folder``.
+    """
+    path = folder / "cells.jsonl"
+    if not path.is_file():
+        raise InputError(f"no grid in {folder}: expected a file cells.jsonl there")
+    header, *found = cells.read(path)
+    config = header.get("config", {})
+    if "pairs" not in config or "batch_sizes" not in config:
+        raise InputError(f"{path} holds another study, not a grid's cells")
+    planned = list(plan.cells(config))
+    records = choose.latest(found)
+    best = choose.best_trials(records)
+    tally = tables.tally(compare.tallies(best, config["methods"]))
+    title = f"Fine-tuning grid: {len(config['pairs'])} pairs, {config['seeds']} seeds"
+    places = list(dict.fromkeys(key.place for key in planned))
+    done = sum(key in records for key in planned)
+    lines = [
+        f"# {title}",
+        "",
+        f"{done} of {len(planned)} cells are done. {provenance(header)}",
+        "",
+        *_method_notes(config),
+        "",
+        "## Tally",
+        "",
+        "In how many cells (pair and batch size) the 95 % interval of the paired "
+        "difference in test accuracy lies above zero, covers it, or lies below.",
+        "",
+        *tally,
+        "",
+        "## Figures",
+        "",
+        *_figures(folder, records, best, planned),
+        "## Every cell",
+        "",
+        "Test accuracy: mean ± standard error. Differences: mean ± 95 % t-interval, "
+        "in points, paired by seed; in how many of the seeds positive; ▲ above, "
+        "= equal (the interval covers zero), ▼ below.",
+        "",
+    ]
+    for place in places:
+        lines += [f"### {_name(place, records)}", ""]
+        lines += [*tables.results(best, records, planned, place), ""]
+    failed, missing = tables.failures(records), tables.missing(planned, records)
+    lines += ["## Cells without a result", "", *(failed + missing or ["None."]), ""]
+    markdown = "\n".join(lines)
+    (folder / "report.md").write_text(markdown)
+    (folder / "report.html").write_text(html(folder, title, markdown))
+    return tally
+
+
+def _method_notes(config: dict[str, Any]) -> list[str]:
+    recipe = config["recipe"]
+    return [
+        f"- {config['per_class']} training images a class of the target and as many "
+        f"validation images; test accuracy on up to {config['test']} others. Seeds "
+        "vary pretraining, images, head and order.",
+        f"- {recipe['steps']} steps, {recipe['optimizer']}, constant learning rate.",
+        f"- Every method has {len(config['weights'])} trials. With a regularizer: "
+        f"λ = {_list(config['weights'])} at learning rate "
+        f"{recipe['learning_rate']:g}. Without one: learning rates "
+        f"{_list(config['learning_rates'])}.",
+        "- Reported is the trial, and in it the step among ten, of the highest "
+        "validation accuracy, the mean over seeds; of equals the first. Test images "
+        "play no part in it.",
+    ]
+
+
+def _list(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _name(place: plan.Place, records: choose.Records) -> str:
+    source, target = figures.names(place, records)
+    return f"{source} → {target}, batches of {place.batch_size}"
+
+
+def _figures(folder, records, best, planned) -> list[str]:
+    lines = []
+    pairs = list(dict.fromkeys((key.source, key.target) for key in planned))
+    for number, pair in enumerate(pairs, start=1):
+        here = [key for key in planned if (key.source, key.target) == pair]
+        source, target = figures.names(here[0].place, records)
+        for kind, draw in (
+            ("accuracy", figures.accuracy),
+            ("weights", figures.weights),
+        ):
+            lines += _figure(
+                folder, f"{kind}-{number}.png", f"{source} to {target}: {kind}",
+                lambda path, draw=draw, here=here: draw(path, records, best, here),
+            )  # fmt: skip
+    for name in ("l2-sp", "kd", "delta"):
+        if any(at[1] == name for at in best):
+            lines += _figure(
+                folder, f"cosine-{name}.png", f"cosine under {METHODS[name].label}",
+                lambda path, name=name: traces.cosine(path, best, planned, name),
+            )  # fmt: skip
+    if best:
+        lines += _figure(
+            folder, "loss.png", "empirical loss in training",
+            lambda path: traces.loss(path, best, planned),
+        )  # fmt: skip
+    return lines
+
+
+def _figure(
+    folder: Path, name: str, text: str, draw: Callable[[Path], bool]
+) -> list[str]:
+    """Draws one figure; nothing to embed where there was nothing to draw."""
+    return [f"![{text}]({name})", ""] if draw(folder / name) else []

@@ -1,0 +1,112 @@
+"""The figures of a grid's report that show training: cosines, and the loss."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from experiments.grid.compare import Best
+from experiments.grid.figures import form_label, legend, places_of, style
+from experiments.grid.plan import Key, Place
+from experiments.methods import METHODS, family
+
+
+def _sheet(planned: Sequence[Key], width: float, height: float):
+    """A figure with a row for each pair and a column for each batch size."""
+    places = places_of(planned)
+    pairs = list(dict.fromkeys((place.source, place.target) for place in places))
+    sizes = list(dict.fromkeys(place.batch_size for place in places))
+    figure = Figure(figsize=(1.4 + width * len(sizes), 1.2 + height * len(pairs)),
+                    layout="constrained")  # fmt: skip
+    panels = figure.subplots(len(pairs), len(sizes), sharex=True, squeeze=False)
+    by_place = {
+        Place(*pair, size): panels[i, j]
+        for i, pair in enumerate(pairs)
+        for j, size in enumerate(sizes)
+    }
+    for panel in panels[-1]:
+        panel.set_xlabel("share of the steps, %")
+    return figure, panels, by_place
+
+
+def cosine(path: Path, best: Best, planned: Sequence[Key], name: str) -> bool:
+    """Draws the cosine of the two gradients, layer against step, at the chosen λ."""
+    if not any((place, name) in best for place in places_of(planned)):
+        return False
+    figure, panels, by_place = _sheet(planned, 3.0, 1.6)
+    # Blue for agreement, red for conflict. Both ends are dark in greyscale, so every
+    # row's mean stands beside it with its sign.
+    scale = ScalarMappable(Normalize(-1, 1), matplotlib.colormaps["RdBu"])
+    for place, panel in by_place.items():
+        record = best.get((place, name))
+        if record is None:
+            _not_run(panel, place)
+            continue
+        values = np.asarray(record["cosine"]).T
+        panel.imshow(
+            values, cmap=scale.cmap, norm=scale.norm, aspect="auto",
+            interpolation="nearest", extent=(0, 100, len(values) - 0.5, -0.5),
+        )  # fmt: skip
+        panel.set_yticks(range(len(values)), record["groups"], fontsize=7)
+        for y, mean in enumerate(values.mean(axis=1)):
+            box = {"facecolor": "white", "linewidth": 0, "pad": 1}
+            text = f"{mean:+.2f}".replace("-", "−")
+            panel.text(98, y, text, ha="right", va="center", fontsize=6, bbox=box)
+        _place_title(panel, record, f", λ = {record['weight']:g}")
+    bar = figure.colorbar(scale, ax=panels, shrink=0.6)
+    bar.set_label("cosine of the two gradients\n(below 0: conflict)", fontsize=8)
+    figure.suptitle(
+        f"{METHODS[name].label}, the plain sum: cosine of regularizer and empirical "
+        "gradient\nby layer, input to output (with its mean over the steps)",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def loss(path: Path, best: Best, planned: Sequence[Key]) -> bool:
+    """Draws the empirical loss in training, of L2-SP and its forms at their λ."""
+    figure, panels, by_place = _sheet(planned, 3.0, 2.0)
+    for place, panel in by_place.items():
+        if (place, "plain") not in best:
+            _not_run(panel, place)
+        for name in ("plain", *family("l2-sp")):
+            record = best.get((place, name))
+            if record is None:
+                continue
+            values = record["loss"]
+            share = 100 * (np.arange(len(values)) + 0.5) / len(values)
+            colour, line, _ = style(name)
+            label = "plain fine-tuning" if name == "plain" else form_label(name)
+            panel.plot(share, values, color=colour, linestyle=line, label=label,
+                       linewidth=1.2)  # fmt: skip
+            _place_title(panel, record, "")
+        panel.set_yscale("log")
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("empirical loss of a batch, nats", fontsize=10)
+    legend(figure, panels)
+    figure.suptitle(
+        "Empirical loss in training: plain fine-tuning, L2-SP and its forms,\n"
+        "each at its chosen trial (mean over seeds)",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def _place_title(panel, record, more: str) -> None:
+    panel.set_title(
+        f"{record['from']} → {record['to']},\nbatches of {record['batch_size']}{more}",
+        fontsize=7,
+    )
+
+
+def _not_run(panel, place: Place) -> None:
+    panel.set_title(
+        f"{place.source} → {place.target},\nbatches of {place.batch_size}: not run",
+        fontsize=7,
+    )

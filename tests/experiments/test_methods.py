@@ -1,0 +1,57 @@
+"""The table of methods: a product, under the names that committed results use."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import models
+from experiments.finetune import few_shot_target, from_scratch
+from experiments.methods import BASIC, FORMS, METHODS, REGULARIZERS, family
+from experiments.recipe import Recipe
+from experiments.train import Reference, fit
+
+
+def test_every_regularizer_is_there_in_every_form():
+    for regularizer in REGULARIZERS:
+        plain_sum, *forms = family(regularizer)
+        assert METHODS[plain_sum].on_conflict == "ignore"
+        assert len(forms) == len(FORMS) == 4
+        for name in forms:
+            assert METHODS[name].baseline == regularizer
+            assert METHODS[name].towards == METHODS[regularizer].towards
+            assert METHODS[name].on_conflict != "ignore"
+    assert len(set(METHODS.values())) == len(METHODS)
+
+
+def test_best_is_the_rule_that_the_study_found_best():
+    studied, best = METHODS["inner-drop-cap-3"], METHODS["dtnh-best"]
+    for field in ("towards", "on_conflict", "granularity", "max_ratio", "inner"):
+        assert getattr(best, field) == getattr(studied, field)
+
+
+def test_the_names_of_committed_results_stay():
+    assert BASIC == (
+        "plain", "l2", "l2-sp", "dtnh-global", "dtnh-layer", "kd", "kd-global",
+        "kd-layer",
+    )  # fmt: skip
+    assert METHODS["dtnh-global"].label == "L2-SP + DTNH (global)"
+    assert METHODS["kd-layer"].granularity == "layer"
+
+
+@pytest.mark.parametrize("name", ["frozen", "plain"])
+def test_the_frozen_body_stays_and_the_head_learns(small, stripes, name):
+    start = from_scratch(small, 2)
+    members = few_shot_target(stripes, 4, 2).train
+    recipe = Recipe(steps=4, batch_size=6, learning_rate=0.1)
+    seen = []
+    keys = jax.random.split(jax.random.key(0), 2)
+    after, _, _ = fit(
+        small, METHODS[name], recipe, start, Reference(models.anchor(start)), 0.0,
+        stripes, members, keys, checkpoint=lambda step, _: seen.append(step),
+    )  # fmt: skip
+    moved = {
+        layer: not np.array_equal(start[layer]["kernel"], after[layer]["kernel"])
+        for layer in start
+    }
+    assert moved == {layer: name == "plain" or layer == "head" for layer in start}
+    assert seen == [1, 2, 3, 4]
