@@ -57,11 +57,15 @@ def comparison(
                 _sides(milliseconds),
                 _sides(row["temporary_mb"]),
                 _sides(row["compile_s"]),
-                *(number(row["extra"].get(name)) for name in extra),
+                *(_text(row["extra"].get(name)) for name in extra),
             ]
         )
     said = [i for i in range(len(headings)) if any(row[i] != NONE for row in cells)]
     return [headings[i] for i in said], [[row[i] for i in said] for row in cells]
+
+
+def _text(value: float | str | None) -> str:
+    return value if isinstance(value, str) else number(value)
 
 
 def _sides(values: dict[str, float | None]) -> str:

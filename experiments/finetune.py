@@ -160,7 +160,7 @@ def finetune(
     elif channel_weights is None:
         channel_weights = channel_importance(architecture, pretrained, target)
     architecture, start = _new_head(architecture, pretrained, target)
-    best = _Best(architecture, target)
+    best = _Best(architecture, target, recipe.crop)
     params, state, trace = fit(
         architecture,
         rule,
@@ -175,7 +175,7 @@ def finetune(
         best.checkpoint,
     )
     params = params if best.params is None else best.params
-    right = accuracy(architecture, params, target.dataset, target.test)
+    right = accuracy(architecture, params, target.dataset, target.test, recipe.crop)
     groups = tuple(conflict_report(state)) if rule.towards else ()
     seconds = time.perf_counter() - began
     validation = np.stack(best.validation) if best.validation else None
@@ -218,8 +218,8 @@ def _keys(target: Target, use: int) -> jax.Array:
 class _Best:
     """Remembers the parameters that were best on the validation images, if any."""
 
-    def __init__(self, architecture: models.Spec, target: Target):
-        self._architecture, self._target = architecture, target
+    def __init__(self, architecture: models.Spec, target: Target, crop: int | None):
+        self._architecture, self._target, self._crop = architecture, target, crop
         self.validation: list[np.ndarray] = []
         self.params: models.Params | None = None
         self.step: int | None = None
@@ -228,7 +228,9 @@ class _Best:
         members = self._target.validation
         if members is None:
             return
-        shares = accuracy(self._architecture, params, self._target.dataset, members)
+        shares = accuracy(
+            self._architecture, params, self._target.dataset, members, self._crop
+        )
         if all(shares.mean() > before.mean() for before in self.validation):
             self.params, self.step = params, step
         self.validation.append(shares)

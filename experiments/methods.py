@@ -15,7 +15,7 @@ import optax
 
 from dtnh_jax import dtnh, l2_sp
 from experiments.errors import unknown
-from experiments.recipe import OPTIMIZERS
+from experiments.recipe import OPTIMIZERS, Recipe
 
 # L2-SP's authors give the new head a plain L2 penalty of this strength, whatever the
 # strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
@@ -69,9 +69,7 @@ class Method:
         pretrained: Any,
         weight: jax.Array,
         learning_rate: jax.Array,
-        *,
-        optimizer: str,
-        steps: int,
+        recipe: Recipe,
     ) -> optax.GradientTransformation:
         """The chain that takes plain empirical gradients, or pairs where it distills.
 
@@ -79,11 +77,11 @@ class Method:
           pretrained: a tree shaped like the parameters, ``None`` for the new head's.
           weight: λ, a float32 scalar; traced, so that one compilation serves every λ.
           learning_rate: a float32 scalar, traced for the same reason.
-          optimizer: a key of ``OPTIMIZERS``.
-          steps: of the whole training.
+          recipe: names the optimizer, and says how long training is and when the
+            learning rate falls.
         """
-        direction = OPTIMIZERS[optimizer]()
-        rate = optax.scale_by_learning_rate(learning_rate)
+        direction = OPTIMIZERS[recipe.optimizer]()
+        rate = optax.scale_by_learning_rate(recipe.schedule(learning_rate))
         if self.frozen:
             return optax.chain(_head_alone(), direction, rate)
         if self.towards is None:
@@ -96,7 +94,7 @@ class Method:
         return optax.chain(
             pair_maker,
             dtnh(
-                self._schedule(weight, steps),
+                self._schedule(weight, recipe.steps),
                 granularity=self.granularity,
                 on_conflict=self.on_conflict,
                 reference_decay=self.reference_decay,

@@ -157,7 +157,7 @@ def _pretrain(architecture, recipe, dataset, seeds, advanced, begin) -> Pretrain
         architecture, METHODS["plain"], recipe, start, Reference(models.anchor(start)),
         0.0, dataset, members, order_keys, advanced,
     )  # fmt: skip
-    right = accuracy(architecture, params, dataset, members)
+    right = accuracy(architecture, params, dataset, members, recipe.crop)
     return Pretrained(params, right, cached=False)
 
 

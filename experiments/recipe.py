@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from experiments.errors import InputError, unknown
@@ -22,14 +24,20 @@ class Recipe:
     Attributes:
       steps: updates.
       batch_size: images of each seed in an update.
-      learning_rate: constant.
+      learning_rate: until it falls.
       optimizer: a key of ``OPTIMIZERS``.
+      falls_at: share of the steps after which the learning rate is a tenth; 1 for
+        never.
+      crop: side in pixels of a random part of each training image, mirrored by chance;
+        other images are cut to their middle. ``None`` for whole images.
     """
 
     steps: int = 200
     batch_size: int = 50
     learning_rate: float = 0.01
     optimizer: str = "sgd"
+    falls_at: float = 1.0
+    crop: int | None = None
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
@@ -37,6 +45,15 @@ class Recipe:
         for name in ("steps", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.falls_at <= 1:
+            raise InputError(f"falls_at must be in 0..1, got {self.falls_at}")
+
+    def schedule(self, learning_rate: jax.Array) -> Any:
+        """The learning rate, or the function from the step to it if it falls."""
+        if self.falls_at == 1:
+            return learning_rate
+        falls = self.falls_at * self.steps
+        return lambda count: learning_rate * jnp.where(count < falls, 1.0, 0.1)
 
 
 def batch_order(key: jax.Array, members: jax.Array, recipe: Recipe) -> jax.Array:

@@ -5,6 +5,7 @@ is cut into chunks of equal length, so that there is one compilation and still s
 to show while it goes.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,13 +16,15 @@ import numpy as np
 import optax
 
 from dtnh_jax import DtnhState, feature_distillation, pair_value_and_grad
-from experiments import models
+from experiments import augment, models
 from experiments.data import Dataset
 from experiments.methods import Method
 from experiments.recipe import Recipe, batch_order
 
 # A run is shown, and looked through for NaN, about this many times.
 CHUNKS = 10
+# The number, folded into a seed's key, of the draws of crops.
+CROP = 1
 # Images that are classified at once.
 EVALUATED = 500
 
@@ -98,14 +101,11 @@ def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
     return None, None
 
 
-@functools.partial(
-    jax.jit, static_argnames=("architecture", "method", "optimizer", "steps")
-)
+@functools.partial(jax.jit, static_argnames=("architecture", "method", "recipe"))
 def _advance(
     architecture,
     method,
-    optimizer,
-    steps,
+    recipe,
     params,
     state,
     reference,
@@ -114,27 +114,30 @@ def _advance(
     images,
     labels,
     order,
+    keys,
 ):
     """Runs one chunk for every seed: new parameters, new state, and its ``Trace``."""
 
-    def one_seed(params, state, reference, order):
-        tx = method.transformation(
-            reference.params, weight, learning_rate, optimizer=optimizer, steps=steps
-        )
+    def one_seed(params, state, reference, order, keys):
+        tx = method.transformation(reference.params, weight, learning_rate, recipe)
 
-        def step(carry, batch):
+        def step(carry, inputs):
             params, state = carry
+            batch, key = inputs
+            seen = images[batch]
+            if recipe.crop is not None:
+                seen = augment.random_crops(key, seen, recipe.crop)
             loss, grads = gradients(
-                architecture, method, params, reference, images[batch], labels[batch]
+                architecture, method, params, reference, seen, labels[batch]
             )
             updates, state = tx.update(grads, state, params)
             params = optax.apply_updates(params, updates)
             return (params, state), Trace(loss, *_conflict(state))
 
-        (params, state), trace = jax.lax.scan(step, (params, state), order)
+        (params, state), trace = jax.lax.scan(step, (params, state), (order, keys))
         return params, state, trace
 
-    return jax.vmap(one_seed)(params, state, reference, order)
+    return jax.vmap(one_seed)(params, state, reference, order, keys)
 
 
 def fit(
@@ -174,20 +177,26 @@ def fit(
       FloatingPointError: as soon as a loss is not finite; says where.
     """
     scalars = jnp.float32(weight), jnp.float32(recipe.learning_rate)
-    fixed = {"optimizer": recipe.optimizer, "steps": recipe.steps}
+    # The rate is traced, and left out here: trials of it share one compilation.
+    fixed = dataclasses.replace(recipe, learning_rate=1.0)
     order = jax.vmap(functools.partial(batch_order, recipe=recipe))(
         keys, jnp.asarray(members)
     )
     state = jax.vmap(
-        lambda start, point: method.transformation(point, *scalars, **fixed).init(start)
+        lambda start, point: method.transformation(point, *scalars, fixed).init(start)
     )(params, reference.params)
     images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     chunks = max(n for n in range(1, CHUNKS + 1) if recipe.steps % n == 0)
     traces = []
-    for i, chunk in enumerate(jnp.split(order, chunks, axis=1)):
+    # Of their own, so that the order of the images does not depend on the crop.
+    crop_keys = jax.vmap(lambda key: jax.random.split(key, recipe.steps))(
+        jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, CROP)
+    )
+    parts = (jnp.split(x, chunks, axis=1) for x in (order, crop_keys))
+    for i, (chunk, chunk_keys) in enumerate(zip(*parts, strict=True)):
         params, state, trace = _advance(
-            architecture, method, recipe.optimizer, recipe.steps, params, state,
-            reference, *scalars, images, labels, chunk,
+            architecture, method, fixed, params, state, reference, *scalars, images,
+            labels, chunk, chunk_keys,
         )  # fmt: skip
         traces.append(jax.device_get(trace))
         bad = np.argwhere(~np.isfinite(traces[-1].loss))
@@ -223,6 +232,7 @@ def accuracy(
     params: models.Params,
     dataset: Dataset,
     members: np.ndarray,
+    crop: int | None = None,
 ) -> np.ndarray:
     """The share of right answers, float32 ``[S]``, of ``S`` networks on their images.
 
@@ -231,18 +241,20 @@ def accuracy(
       params: every array has a leading axis of ``S``.
       dataset: the images that ``members`` points into.
       members: int32 ``[S, n]``, the images that each network is judged on.
+      crop: side in pixels of the middle part that it sees; ``None`` for all.
     """
+
+    def seen(rows):
+        images = dataset.images[rows]
+        return images if crop is None else augment.middle(images, crop)
+
     seeds, n = members.shape
     # One network and some images at a time: all at once would hold gigabytes.
     parts = np.array_split(members, -(-n // EVALUATED), axis=1)
     right = [
         [
             _right(
-                architecture,
-                params,
-                seed,
-                dataset.images[part[seed]],
-                dataset.labels[part[seed]],
+                architecture, params, seed, seen(part[seed]), dataset.labels[part[seed]]
             )
             for part in parts
         ]

@@ -1,7 +1,8 @@
-"""A grid on photographs: the upper part of a network that knows ImageNet."""
+"""A grid on photographs: a network that knows ImageNet, or the upper part of it."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ IMAGENET = "imagenet"
 
 @dataclasses.dataclass(frozen=True)
 class PhotographGrid(Grid):
-    """Photographs go once through the frozen lower part; the upper part is fine-tuned.
+    """Photographs go once through the frozen part, if any; the rest is fine-tuned.
 
     A source is ``"imagenet"``, or a data set that the upper part, begun with ImageNet's
     weights, was trained on after that: ``"cifar10:random-labels"``.
@@ -48,13 +49,19 @@ class PhotographGrid(Grid):
             raise unknown("data set", base, dict(self.sets))
         stored, split = dict(self.sets)[base]
         pixels = photographs(stored, split, self.side, warn=reporter.warn)
-        with reporter.task(f"{base}: frozen part", 0) as advanced:
-            images = activations(
-                self.architecture.network, self.architecture.start, pixels.images,
-                cache, advanced,
-            )  # fmt: skip
-        dataset = dataclasses.replace(pixels, images=images, name=base)
+        dataset = dataclasses.replace(pixels, name=base)
+        start = self.architecture.start
+        if start is not None:
+            images = self._below(start, pixels, cache, reporter)
+            dataset = dataclasses.replace(dataset, images=images)
         return SPOILERS[spoiler](dataset) if spoiler else dataset
+
+    def _below(
+        self, start: str, pixels: Dataset, cache: Path, reporter: Reporter
+    ) -> Any:
+        network = self.architecture.network
+        with reporter.task(f"{pixels.name}: frozen part", 0) as advanced:
+            return activations(network, start, pixels.images, cache, advanced)
 
     def networks(
         self, source: str, cache: Path, reporter: Reporter

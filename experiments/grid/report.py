@@ -75,10 +75,12 @@ def publish(folder: Path) -> list[str]:
 
 def _method_notes(config: dict[str, Any]) -> list[str]:
     recipe = config["recipe"]
+    per_class = config["per_class"]
+    validation = config["validation_per_class"] or per_class
     return [
-        f"- {config['per_class']} training images a class of the target and as many "
-        f"validation images; test accuracy on up to {config['test']} others. Seeds "
-        "vary pretraining, images, head and order.",
+        f"- {per_class} training and {validation} validation images a class of the "
+        f"target; test accuracy on up to {config['test']} others. Seeds vary images, "
+        "head and order, and pretraining where it is done here.",
         f"- {recipe['steps']} steps, {recipe['optimizer']}, constant learning rate.",
         f"- Every method has {len(config['weights'])} trials. With a regularizer: "
         f"λ = {_list(config['weights'])} at learning rate "

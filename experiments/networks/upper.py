@@ -1,6 +1,6 @@
-"""The upper part of a pretrained network, as the training loop takes it.
+"""A pretrained network, or the upper part of one, as the training loop takes it.
 
-The lower part is frozen, so what it makes of every image is computed once, and a
+Where the lower part is frozen, what it makes of every image is computed once, and a
 training step costs what the upper part costs.
 """
 
@@ -47,20 +47,31 @@ class UpperNetwork(nnx.Module):
     """The stages of a network behind one of them, its norms frozen, and a new head."""
 
     def __init__(
-        self, network: StagedNetwork, start: str, classes: int, *, rngs: nnx.Rngs
+        self,
+        network: StagedNetwork,
+        start: str | None,
+        classes: int,
+        *,
+        rngs: nnx.Rngs,
     ):
-        network.drop_trunk(start)
+        if start is not None:
+            network.drop_trunk(start)
         _freeze_norms(network)
         self.head = nnx.Linear(network.head.in_features, classes, rngs=rngs)
         del network.head
-        self.body = network
-        self.stages = network.stages[network.stages.index(start) + 1 :]
+        self.body, self.start = network, start
+        begin = 0 if start is None else network.stages.index(start) + 1
+        self.stages = network.stages[begin:]
 
     def features(
         self, images: jax.Array, *, gates: Gates | None = None
     ) -> dict[str, jax.Array]:
-        """What each stage makes of the cached output of the stage before it."""
-        x, maps = images.astype(jnp.float32), {}
+        """What each stage makes of images, or of the cached output of ``start``."""
+        if self.start is None:
+            x = self.body.stem(self.body.normalize(images))
+        else:
+            x = images.astype(jnp.float32)
+        maps = {}
         for name in self.stages:
             x = maps[name] = gated(name, getattr(self.body, name)(x), gates)
         return maps
@@ -86,12 +97,13 @@ class Upper:
 
     Attributes:
       network: key of ``NETWORKS``.
-      start: the stage whose outputs are the input.
+      start: the stage whose outputs are the input; ``None`` for the whole network,
+        which takes uint8 images.
       classes: outputs of the head.
     """
 
     network: str
-    start: str
+    start: str | None
     classes: int = 1000
 
     # Jitted, because array by array the initializers take seconds to compile.

@@ -77,3 +77,15 @@ def test_no_statistics_are_left_in_a_resnet():
     )
     assert not jax.tree.leaves(nnx.state(network, nnx.BatchStat))
     assert jax.tree.leaves(nnx.state(network, nnx.Param))
+
+
+def test_the_whole_network_takes_images(images):
+    """Without a start: the same as a part that begins behind the stem's first stage."""
+    spec = Upper("efficientnet-lite0", None, classes=5)
+    whole = spec.build(spec.pretrained())
+    maps = whole.features(jnp.asarray(images[:1]))
+    assert list(maps) == [*(f"stage{n}" for n in range(1, 8)), "pooled"]
+    network = load("efficientnet-lite0")
+    network.eval()
+    expected = network.features(network.normalize(jnp.asarray(images[:1])))
+    np.testing.assert_allclose(maps["pooled"], expected["pooled"], atol=2e-4)
