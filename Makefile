@@ -27,8 +27,8 @@ demo: $(STAMP)  ## fine-tune a pretrained network eight ways; results in runs/de
 test: $(STAMP)  ## run the tests
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-test-slow: $(STAMP)  ## run all tests, the slow ones too
-	$(RUN) -m pytest -n 2 --dist loadfile -m "slow or not slow"
+test-slow: $(STAMP)  ## run the slow tests, which `make test` leaves out
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(STAMP)  ## check style, format and types
 	$(RUN) -m ruff check .

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import models, results, training
+from benchmarks.amortized import AmortizedSteps
 from benchmarks.step import Step
 from experiments.errors import InputError
 
@@ -79,11 +80,21 @@ def test_images_give_tokens_and_logits(tiny):
     assert all(jnp.isfinite(x).all() for x in (logits, *maps.values()))
 
 
+@pytest.mark.slow
 def test_the_command_in_quick_mode(tmp_path):
     Step(quick=True, out=tmp_path).run(Console(quiet=True))
     (record,) = results.read("step", tmp_path)
     assert any(row["target"] == 1.03 for row in record.rows)
     assert all(row["extra"]["FLOPs ratio"] > 0 for row in record.rows)
+
+
+@pytest.mark.slow
+def test_amortized_steps_in_quick_mode(tmp_path):
+    AmortizedSteps(quick=True, out=tmp_path).run(Console(quiet=True))
+    (record,) = results.read("amortized", tmp_path)
+    assert [row["ours"] for row in record.rows] == [
+        *("measuring", "reusing", "k = 4", "k = 16", "reusing, conditional")
+    ]
 
 
 def test_an_unknown_network_is_refused(tmp_path):
