@@ -77,6 +77,7 @@ def test_spoilers_work_on_the_new_sets(fashion_folder):
         (idx(np.zeros(20)), "is no IDX file"),
         (idx(np.zeros((19, 28, 28))), "19 images and 20 labels"),
     ],
+    ids=["cut off", "empty", "HTML", "too short", "labels", "one missing"],
 )
 def test_damaged_idx_files_are_named(fashion_folder, content, message):
     (fashion_folder / "train-images-idx3-ubyte.gz").write_bytes(content)
