@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["projection", "scaling", "collectives"])
 def test_record(folder, name):
     (record,) = results.read(name, folder)
@@ -33,6 +34,7 @@ def test_record(folder, name):
     assert json.loads(json.dumps(dataclasses.asdict(record)))["benchmark"] == name
 
 
+@pytest.mark.slow
 def test_projection_rows(folder):
     (record,) = results.read("projection", folder)
     floors = {row["case"]: row["floor"] for row in record.rows}
@@ -52,6 +54,7 @@ def test_words_moved():
     assert projection.moved("L2-SP", "reference_decay", bfloat16) == 7 + 3 * 2
 
 
+@pytest.mark.slow
 def test_report(folder):
     page = (folder.parent / "README.md").read_text()
     for heading in ("Combining two gradients", "Growth with size", "Communication"):
@@ -62,6 +65,7 @@ def test_report(folder):
     assert "| tiny, float32, pair: global |" in (folder / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_check_sees_what_is_out_of_date(folder, capsys):
     check = Report(check=True, folder=folder)
     check.run(Console())
@@ -134,6 +138,7 @@ def test_shapes(network, millions):
     assert shapes.size(network()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
+@pytest.mark.slow
 def test_devices_lie_side_by_side(folder, tmp_path):
     (record,) = results.read("projection", folder)
     gpu = {**record.machine, "platform": "gpu", "device": "NVIDIA X"}

@@ -12,6 +12,9 @@ from benchmarks.amortized import AmortizedSteps
 from benchmarks.step import Step
 from experiments.errors import InputError
 
+# Compiling a whole network takes most of a minute.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _promotion(lenient_promotion):
@@ -80,7 +83,6 @@ def test_images_give_tokens_and_logits(tiny):
     assert all(jnp.isfinite(x).all() for x in (logits, *maps.values()))
 
 
-@pytest.mark.slow
 def test_the_command_in_quick_mode(tmp_path):
     Step(quick=True, out=tmp_path).run(Console(quiet=True))
     (record,) = results.read("step", tmp_path)
@@ -88,7 +90,6 @@ def test_the_command_in_quick_mode(tmp_path):
     assert all(row["extra"]["FLOPs ratio"] > 0 for row in record.rows)
 
 
-@pytest.mark.slow
 def test_amortized_steps_in_quick_mode(tmp_path):
     AmortizedSteps(quick=True, out=tmp_path).run(Console(quiet=True))
     (record,) = results.read("amortized", tmp_path)

@@ -12,6 +12,9 @@ from sklearn.datasets import load_sample_images
 from experiments.networks import load
 from experiments.networks.efficientnet import DepthwiseConv, EfficientNetLite0
 
+# Compiling a whole network takes most of a minute.
+pytestmark = pytest.mark.slow
+
 SIDE = 224
 PALACE, DAISY = 698, 985
 

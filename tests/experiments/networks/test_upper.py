@@ -9,6 +9,9 @@ from flax import nnx
 from experiments.networks import NETWORKS, load
 from experiments.networks.upper import Upper, UpperNetwork, activations
 
+# Compiling a whole network takes most of a minute.
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 
 
