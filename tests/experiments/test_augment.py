@@ -38,6 +38,7 @@ def test_the_middle():
     np.testing.assert_array_equal(part[0, :, :, 0], IMAGE[0, 1:5, 1:5, 0])
 
 
+@pytest.mark.slow
 def test_training_on_crops(small, stripes):
     """The network sees images of the crop's size, in training and in testing."""
     wide = dataclasses.replace(

@@ -10,6 +10,7 @@ from experiments.recipe import Recipe
 from experiments.train import cross_entropy
 
 
+@pytest.mark.slow
 def test_weights_follow_from_the_loss_without_each_channel(small, stripes):
     """The gate of a channel against zeroing the parameters that make the channel."""
     params = from_scratch(small, 2)
@@ -38,6 +39,7 @@ def test_weights_follow_from_the_loss_without_each_channel(small, stripes):
         assert np.ptp(wanted) > 1e-3
 
 
+@pytest.mark.slow
 def test_weights_of_one_are_kd(small, stripes):
     """The two methods differ by the weights alone."""
     target = few_shot_target(stripes, 4, 2)

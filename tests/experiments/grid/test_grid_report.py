@@ -9,6 +9,9 @@ import pytest
 from experiments.__main__ import main
 from experiments.grid.report import publish
 
+# Its grid takes a minute to run.
+pytestmark = pytest.mark.slow
+
 
 def _report(folder, lines):
     (folder / "cells.jsonl").write_text("".join(lines))

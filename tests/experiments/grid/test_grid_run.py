@@ -49,6 +49,7 @@ def test_a_line_holds_what_the_report_needs_and_is_small(finished):
             assert np.shape(record["cosine"]) == (10, 5)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(finished, tiny, run_quietly, tmp_path):
     path = tmp_path / "cells.jsonl"
     path.write_text("".join(finished[:-3]) + finished[-3][:50])
