@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments import delta, models
 from experiments.finetune import few_shot_target, finetune, from_scratch
