@@ -74,10 +74,10 @@ def amortized_value_and_grad(
     direction is exactly that of ``dtnh(weight)`` on a pair; between, those last
     measured are used, on each step's own gradients. **Between, the promise is not
     kept**: that :math:`\langle g, d\rangle \ge \|g\|^2` holds only as far as the two
-    gradients still stand to each other as they did. And :math:`a`, measured in a step
-    with a small :math:`g`, is large and multiplies the larger gradients of the steps
-    after it: training can diverge that does not with DTNH in every step. Use it where
-    two backward passes cost too much, not where the promise counts.
+    gradients still stand to each other as they did. And :math:`a` has no upper bound:
+    measured in a step with a small :math:`g`, it multiplies the larger gradients of the
+    steps after it, and training can break down that does not with DTNH in every step.
+    Use it where two backward passes cost too much, not where the promise counts.
 
     Args:
       fun: as for :func:`pair_value_and_grad`.

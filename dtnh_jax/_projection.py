@@ -81,7 +81,7 @@ def geometry(
     plain = sums()
     tiny = plain[:2] < small
     if summed:  # zero is common: a new head without a penalty, parameters at the start
-        tiny = tiny.at[1].set(tiny[1] & ((plain[1] > 0) | tiny[0]))
+        tiny = tiny.at[1].set(tiny[1] & (plain[1] > 0))
     needed = jnp.any(tiny)
     if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
         return angles(plain, sums(scaled_up=True))
