@@ -2,7 +2,7 @@
 
 Command: ``python -m experiments grid delta``, then
 ``python -m experiments report runs/grid/delta``. Expected: about 15 minutes on two
-cores (240 cells; projected from single cells, not yet run as a whole).
+cores (180 cells; projected from single cells, not yet run as a whole).
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 archive or a folder holds. TensorFlow itself is not needed.
 """
 
-from experiments.data.dataset import Dataset, few_shot
+from experiments.data.dataset import Dataset, few_shot, with_test_split
 from experiments.data.photographs import photographs
 from experiments.data.small import DATASETS, load
 from experiments.data.spoil import (
@@ -26,4 +26,5 @@ __all__ = [
     "random_labels",
     "resize",
     "rotations",
+    "with_test_split",
 ]

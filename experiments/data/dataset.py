@@ -19,6 +19,8 @@ class Dataset:
       name: what tables and figures call it.
       classes: how many classes there are.
       class_names: one a class, where they are known; empty where not.
+      held_out: where the set has a split of its own, the index from which on images
+        are for testing alone; ``None`` where ``few_shot`` is free to divide it.
     """
 
     images: np.ndarray
@@ -26,6 +28,17 @@ class Dataset:
     name: str
     classes: int
     class_names: tuple[str, ...] = ()
+    held_out: int | None = None
+
+
+def with_test_split(train: Dataset, test: Dataset) -> Dataset:
+    """The two splits of a set as one, of which the second is held out."""
+    return dataclasses.replace(
+        train,
+        images=np.concatenate([train.images, test.images]),
+        labels=np.concatenate([train.labels, test.labels]),
+        held_out=len(train.labels),
+    )
 
 
 def few_shot(
@@ -40,22 +53,29 @@ def few_shot(
 
     Returns:
       Two int32 arrays of indices: training ``[per_class * classes]`` and test (all the
-      others). They have no index in common.
+      others, or those that the set holds out). They have no index in common.
 
     Raises:
-      InputError: if a class would have no image left to test on.
+      InputError: if a class has too few images, or would have none left to test on.
     """
-    smallest = int(np.bincount(dataset.labels, minlength=dataset.classes).min())
-    if not 0 < per_class < smallest:
+    begin = dataset.held_out
+    drawn_from = dataset.labels[:begin]
+    smallest = int(np.bincount(drawn_from, minlength=dataset.classes).min())
+    most, why = smallest, "all that there are"
+    if begin is None:
+        most, why = smallest - 1, "so that every class has images to test on"
+    if not 0 < per_class <= most:
         raise InputError(
             f"cannot take {per_class} images of each class of {dataset.name} for "
-            f"training: at least 1, and at most {smallest - 1} so that every class has "
-            "images to test on"
+            f"training: at least 1, and at most {most}, {why}"
         )
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(dataset.labels))
+    order = rng.permutation(len(drawn_from))
     ranked = order[np.argsort(dataset.labels[order], kind="stable")]
     labels = dataset.labels[ranked]
     rank_in_class = np.arange(len(labels)) - np.searchsorted(labels, labels)
     chosen = rank_in_class < per_class
-    return ranked[chosen].astype(np.int32), ranked[~chosen].astype(np.int32)
+    test = ranked[~chosen]
+    if begin is not None:
+        test = np.arange(begin, len(dataset.labels))
+    return ranked[chosen].astype(np.int32), test.astype(np.int32)

@@ -36,6 +36,18 @@ def best_trials(records: Records) -> dict[tuple[Place, str], dict[str, Any]]:
     return best
 
 
+def rates(records: Records) -> dict[Place, float]:
+    """The learning rate that plain fine-tuning chose, at each place where it is done.
+
+    A regularizer that is tried at a rate that suits it worse than plain fine-tuning
+    would lose for that alone.
+    """
+    chosen = best_trials(
+        {key: record for key, record in records.items() if key.method == "plain"}
+    )
+    return {place: record["learning_rate"] for (place, _), record in chosen.items()}
+
+
 def _rank(record: dict[str, Any]) -> tuple[float, float, float]:
     validation = float(np.mean(record["validation"]))
     return validation, -(record["weight"] or 0.0), -record["learning_rate"]

@@ -9,7 +9,6 @@ from rich.markdown import Markdown
 
 from experiments.configs import CONFIGS
 from experiments.errors import unknown
-from experiments.grid.config import shortened
 from experiments.grid.report import publish
 from experiments.grid.run import run
 from experiments.progress import Reporter
@@ -24,7 +23,7 @@ class RunGrid:
     """
 
     config: tyro.conf.Positional[str]
-    """Name of the grid: small, delta."""
+    """Name of the grid, a key of CONFIGS in experiments/configs."""
     out: Path | None = None
     """Folder for the results; by default runs/grid/ and the name of the grid."""
     cache: Path = Path("runs/cache")
@@ -51,7 +50,9 @@ def grid(command: RunGrid, console: Console) -> None:
     name = command.config + ("-quick" if command.quick else "")
     folder = command.out or Path("runs/grid") / name
     reporter = Reporter(console, command.quiet)
-    run(shortened(chosen) if command.quick else chosen, folder, command.cache, reporter)
+    run(
+        chosen.shortened() if command.quick else chosen, folder, command.cache, reporter
+    )
     report(Report(folder), console)
 
 

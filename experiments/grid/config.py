@@ -1,7 +1,9 @@
 """What a grid is made of."""
 
+import abc
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 from experiments.data import Dataset, load
 from experiments.errors import InputError
@@ -14,13 +16,14 @@ from experiments.train import CHUNKS
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class Grid(abc.ABC):
     """Data sets x sources x methods x batch sizes x trials, each with all seeds.
 
-    Every method has the same number of trials: one with a regularizer has each λ of
-    ``weights`` at ``recipe``'s learning rate, one without has each rate of
-    ``learning_rates``. The steps at which training stops are chosen too, among ten
-    equally far apart. Both by validation accuracy, the mean over seeds.
+    Every method has the same number of trials: one without a regularizer has each rate
+    of ``learning_rates``, one with a regularizer has each λ of ``weights``, at the rate
+    that plain fine-tuning chose for the same pair and batch size. The step at which
+    training stops is chosen too, among ten equally far apart. All by validation
+    accuracy, the mean over seeds.
 
     Attributes:
       pairs: source and target, names as ``data.load`` knows them.
@@ -28,7 +31,8 @@ class Grid:
       batch_sizes: images in an update; all are trained for equally many updates.
       weights: λ.
       learning_rates: for the methods without λ; as many as there are weights.
-      recipe: of fine-tuning, but for the batch size.
+      recipe: of fine-tuning, but for the batch size; its learning rate is for methods
+        with a λ where plain fine-tuning is not among the methods, or always diverged.
       pretraining: the recipe for the sources.
       architecture: of the networks.
       seeds: independent repetitions: pretraining, images, head and order vary.
@@ -76,19 +80,34 @@ class Grid:
                 f"accuracy is measured, got {self.recipe.steps}"
             )
 
+    def shortened(self) -> Self:
+        """A quick form of the grid, which shows that it runs and nothing more."""
+        return dataclasses.replace(
+            self,
+            pairs=self.pairs[-2:],
+            methods=self.methods[:5],
+            batch_sizes=self.batch_sizes[:1],
+            weights=self.weights[:2],
+            learning_rates=self.learning_rates[:2],
+            recipe=dataclasses.replace(self.recipe, steps=CHUNKS),
+            pretraining=dataclasses.replace(self.pretraining, steps=CHUNKS),
+            seeds=2,
+            test=100,
+        )
+
+    @abc.abstractmethod
     def check_source(self, name: str) -> None:
         """Raises an ``InputError`` where there is no such source."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def dataset(self, name: str, cache: Path, reporter: Reporter) -> Dataset:
         """The images of a data set, as the networks take them."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def networks(
         self, source: str, cache: Path, reporter: Reporter
     ) -> tuple[str, Params]:
         """A source's name in tables, and its networks, with a leading axis of seeds."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,19 +133,3 @@ class SmallGrid(Grid):
                 reporter.warn, advanced,
             )  # fmt: skip
         return dataset.name, made.params
-
-
-def shortened(grid: Grid) -> Grid:
-    """A quick form of a grid, which shows that it runs and nothing more."""
-    return dataclasses.replace(
-        grid,
-        pairs=grid.pairs[-2:],
-        methods=grid.methods[:5],
-        batch_sizes=grid.batch_sizes[:1],
-        weights=grid.weights[:2],
-        learning_rates=grid.learning_rates[:2],
-        recipe=dataclasses.replace(grid.recipe, steps=CHUNKS),
-        pretraining=dataclasses.replace(grid.pretraining, steps=CHUNKS),
-        seeds=2,
-        test=100,
-    )

@@ -77,7 +77,7 @@ def accuracy(path: Path, records: Records, best: Best, planned: Sequence[Key]) -
     places, methods = places_of(planned), _methods(planned)
     if not any((place, name) in best for place in places for name in methods):
         return False
-    size = (2.0 + 2.8 * len(places), 1.5 + 0.24 * len(methods))
+    size = (max(2.0 + 2.8 * len(places), 6.0), 1.5 + 0.24 * len(methods))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
     for panel, place in zip(panels, places, strict=True):
@@ -116,11 +116,16 @@ def accuracy(path: Path, records: Records, best: Best, planned: Sequence[Key]) -
 
 def weights(path: Path, records: Records, best: Best, planned: Sequence[Key]) -> bool:
     """Draws test accuracy against λ: a row a regularizer, a column a batch size."""
-    places, methods = places_of(planned), _methods(planned)
-    kinds = [name for name in REGULARIZERS if name in methods]
-    if not kinds or not any(succeeded(records[k]) for k in planned if k in records):
+    kinds = [name for name in REGULARIZERS if name in _methods(planned)]
+    regularized = {name for kind in kinds for name in family(kind)}
+    places = [
+        place for place in places_of(planned)
+        if any((place, name) in best for name in regularized)
+    ]  # fmt: skip
+    if not places:
         return False
-    size = (1.2 + 2.8 * len(places), 1.4 + 2.3 * len(kinds))
+    # At least as wide as its title.
+    size = (max(1.2 + 2.8 * len(places), 6.0), 1.4 + 2.3 * len(kinds))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(
         len(kinds), len(places), sharex=True, sharey="row", squeeze=False

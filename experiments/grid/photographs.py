@@ -1,13 +1,14 @@
 """A grid on photographs: a network that knows ImageNet, or the upper part of it."""
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 
-from experiments.data import SPOILERS, Dataset, photographs
+from experiments.data import SPOILERS, Dataset, photographs, with_test_split
 from experiments.errors import unknown
 from experiments.grid.config import Grid
 from experiments.models import Params
@@ -29,12 +30,29 @@ class PhotographGrid(Grid):
       side: height and width of the photographs in pixels.
       sets: what the names of data sets stand for: name and split for
         ``data.photographs``. The images of that split are divided by seed into those to
-        train, to validate and to test on.
+        train, to validate and to test on; those of a second split, where one is named,
+        are the ones to test on.
     """
 
     architecture: Upper
     side: int = 64
-    sets: tuple[tuple[str, tuple[str, str]], ...] = ()
+    sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def shortened(self) -> Self:
+        """Also with small photographs, and a network whose weights a package brings."""
+        side = min(self.side, 64)
+        crop = self.recipe.crop and side * self.recipe.crop // self.side
+        quick = super().shortened()
+        return dataclasses.replace(
+            quick,
+            architecture=dataclasses.replace(
+                self.architecture, network="efficientnet-lite0"
+            ),
+            side=side,
+            recipe=dataclasses.replace(quick.recipe, crop=crop),
+            pretraining=dataclasses.replace(quick.pretraining, batch_size=8, crop=crop),
+            batch_sizes=(8,),
+        )
 
     def check_source(self, name: str) -> None:
         base, _, spoiler = name.partition(":")
@@ -47,8 +65,9 @@ class PhotographGrid(Grid):
         base, _, spoiler = name.partition(":")
         if base not in dict(self.sets):
             raise unknown("data set", base, dict(self.sets))
-        stored, split = dict(self.sets)[base]
-        pixels = photographs(stored, split, self.side, warn=reporter.warn)
+        stored, *splits = dict(self.sets)[base]
+        parts = (photographs(stored, x, self.side, warn=reporter.warn) for x in splits)
+        pixels = functools.reduce(with_test_split, parts)
         dataset = dataclasses.replace(pixels, name=base)
         start = self.architecture.start
         if start is not None:

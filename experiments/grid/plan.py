@@ -1,7 +1,7 @@
 """The cells of a grid, in the order in which they run."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.methods import METHODS
@@ -49,21 +49,31 @@ def key_of(record: dict[str, Any]) -> Key:
     return Key(*(record[name] for name in FIELDS))
 
 
-def cells(config: dict[str, Any]) -> Iterator[Key]:
+def cells(
+    config: dict[str, Any], rates: Mapping[Place, float] | None = None
+) -> Iterator[Key]:
     """All cells of a grid.
 
     Args:
       config: a ``Grid`` as a dict, so that the header of a file of results serves.
+      rates: the learning rate of the methods with a λ, where it is chosen already;
+        the recipe's elsewhere.
     """
     for source, target in config["pairs"]:
         for batch_size in config["batch_sizes"]:
+            place = Place(source, target, batch_size)
+            rate = config["recipe"]["learning_rate"]
+            if rates is not None and place in rates:
+                rate = rates[place]
             for name in config["methods"]:
-                for weight, rate in trials(config, name):
-                    yield Key(source, target, batch_size, name, weight, rate)
+                for trial in trials(config, name, rate):
+                    yield Key(source, target, batch_size, name, *trial)
 
 
-def trials(config: dict[str, Any], name: str) -> Sequence[tuple[float | None, float]]:
+def trials(
+    config: dict[str, Any], name: str, rate: float
+) -> Sequence[tuple[float | None, float]]:
     """λ and learning rate of each trial of a method: for all methods as many."""
     if METHODS[name].towards is None:
         return [(None, rate) for rate in config["learning_rates"]]
-    return [(weight, config["recipe"]["learning_rate"]) for weight in config["weights"]]
+    return [(weight, rate) for weight in config["weights"]]

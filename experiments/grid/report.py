@@ -31,8 +31,9 @@ def publish(folder: Path) -> list[str]:
     config = header.get("config", {})
     if "pairs" not in config or "batch_sizes" not in config:
         raise InputError(f"{path} holds another study, not a grid's cells")
-    planned = list(plan.cells(config))
-    records = choose.latest(found)
+    latest = choose.latest(found)
+    planned = list(plan.cells(config, choose.rates(latest)))
+    records = {key: latest[key] for key in planned if key in latest}
     best = choose.best_trials(records)
     tally = tables.tally(compare.tallies(best, config["methods"]))
     title = f"Fine-tuning grid: {len(config['pairs'])} pairs, {config['seeds']} seeds"
@@ -82,10 +83,10 @@ def _method_notes(config: dict[str, Any]) -> list[str]:
         f"target; test accuracy on up to {config['test']} others. Seeds vary images, "
         "head and order, and pretraining where it is done here.",
         f"- {recipe['steps']} steps, {recipe['optimizer']}, constant learning rate.",
-        f"- Every method has {len(config['weights'])} trials. With a regularizer: "
-        f"λ = {_list(config['weights'])} at learning rate "
-        f"{recipe['learning_rate']:g}. Without one: learning rates "
-        f"{_list(config['learning_rates'])}.",
+        f"- Every method has {len(config['weights'])} trials. Without a regularizer: "
+        f"learning rates {_list(config['learning_rates'])}. With one: "
+        f"λ = {_list(config['weights'])} at the rate that plain fine-tuning chose for "
+        "the same pair and batch size.",
         "- Reported is the trial, and in it the step among ten, of the highest "
         "validation accuracy, the mean over seeds; of equals the first. Test images "
         "play no part in it.",
@@ -121,12 +122,10 @@ def _figures(folder, records, best, planned) -> list[str]:
                 folder, f"cosine-{name}.png", f"cosine under {METHODS[name].label}",
                 lambda path, name=name: traces.cosine(path, best, planned, name),
             )  # fmt: skip
-    if best:
-        lines += _figure(
-            folder, "loss.png", "empirical loss in training",
-            lambda path: traces.loss(path, best, planned),
-        )  # fmt: skip
-    return lines
+    return lines + _figure(
+        folder, "loss.png", "empirical loss in training",
+        lambda path: traces.loss(path, best, planned),
+    )  # fmt: skip
 
 
 def _figure(

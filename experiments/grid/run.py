@@ -21,7 +21,7 @@ from experiments.finetune import (
     few_shot_target,
     finetune,
 )
-from experiments.grid import plan
+from experiments.grid import choose, plan
 from experiments.grid.config import Grid
 from experiments.methods import METHODS
 from experiments.models import Params
@@ -72,25 +72,35 @@ def run(grid: Grid, folder: Path, cache: Path, reporter: Reporter) -> None:
     _check_batches(grid, targets)
     path = folder / "cells.jsonl"
     config = dataclasses.asdict(grid)
-    done = {
-        plan.key_of(record)
-        for record in cells.resume(path, config)
-        if "error" not in record
-    }
-    missing = [key for key in plan.cells(config) if key not in done]
-    pair: Pair | None = None
-    at = None
-    with reporter.study(sum(_work(grid, key) for key in missing)):
-        for key in missing:
-            if pair is None or at != (key.source, key.target):
-                at = key.source, key.target
-                name, body = grid.networks(key.source, cache, reporter)
-                pair = Pair(grid, name, body, targets[key.target])
-            with reporter.task(_title(pair, key), _work(grid, key)) as advanced:
-                outcome = _outcome(pair, key, advanced)
+    records = choose.latest(cells.resume(path, config))
+
+    @functools.lru_cache(maxsize=1)
+    def pair_of(source: str, target: str) -> Pair:
+        return Pair(grid, *grid.networks(source, cache, reporter), targets[target])
+
+    total = sum(_work(grid, key) for key in _missing(config, records))
+    with reporter.study(total):
+        # The rates that plain fine-tuning chooses are those of the second half.
+        for weighted in (False, True):
+            for key in _missing(config, records):
+                if (key.weight is not None) != weighted:
+                    continue
+                pair = pair_of(key.source, key.target)
+                with reporter.task(_title(pair, key), _work(grid, key)) as advanced:
+                    outcome = _outcome(pair, key, advanced)
                 names = {"from": pair.source, "to": pair.target.dataset.name}
                 record = {"record": "cell", **dataclasses.asdict(key), **names}
-                cells.append(path, {**record, **outcome})
+                records[key] = {**record, **outcome}
+                cells.append(path, records[key])
+
+
+def _missing(config: dict[str, Any], records: choose.Records) -> list[plan.Key]:
+    """The cells without a result, as far as their learning rates are known."""
+    return [
+        key
+        for key in plan.cells(config, choose.rates(records))
+        if "error" in records.get(key, {"error": "not run"})
+    ]
 
 
 def _check_batches(grid: Grid, targets: dict[str, Target]) -> None:

@@ -15,37 +15,44 @@ from experiments.grid.plan import Key, Place
 from experiments.methods import METHODS, family
 
 
-def _sheet(planned: Sequence[Key], width: float, height: float):
-    """A figure with a row for each pair and a column for each batch size."""
-    places = places_of(planned)
+def _sheet(places: Sequence[Place], width: float, height: float):
+    """A figure with a row for each pair and a column for each batch size.
+
+    Also the panel of each of ``places``; those of others are left blank.
+    """
     pairs = list(dict.fromkeys((place.source, place.target) for place in places))
     sizes = list(dict.fromkeys(place.batch_size for place in places))
     figure = Figure(figsize=(1.4 + width * len(sizes), 1.2 + height * len(pairs)),
                     layout="constrained")  # fmt: skip
     panels = figure.subplots(len(pairs), len(sizes), sharex=True, squeeze=False)
     by_place = {
-        Place(*pair, size): panels[i, j]
-        for i, pair in enumerate(pairs)
-        for j, size in enumerate(sizes)
+        place: panels[
+            pairs.index((place.source, place.target)), sizes.index(place.batch_size)
+        ]
+        for place in places
     }
-    for panel in panels[-1]:
-        panel.set_xlabel("share of the steps, %")
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for panel in by_place.values():
+        panel.set_axis_on()
+    for column in panels.T:
+        lowest = [panel for panel in column if panel.axison][-1]
+        lowest.set_xlabel("share of the steps, %")
+        lowest.xaxis.set_tick_params(labelbottom=True)
     return figure, panels, by_place
 
 
 def cosine(path: Path, best: Best, planned: Sequence[Key], name: str) -> bool:
     """Draws the cosine of the two gradients, layer against step, at the chosen λ."""
-    if not any((place, name) in best for place in places_of(planned)):
+    places = [place for place in places_of(planned) if (place, name) in best]
+    if not places:
         return False
-    figure, panels, by_place = _sheet(planned, 3.0, 1.6)
+    figure, panels, by_place = _sheet(places, 3.0, 1.6)
     # Blue for agreement, red for conflict. Both ends are dark in greyscale, so every
     # row's mean stands beside it with its sign.
     scale = ScalarMappable(Normalize(-1, 1), matplotlib.colormaps["RdBu"])
     for place, panel in by_place.items():
-        record = best.get((place, name))
-        if record is None:
-            _not_run(panel, place)
-            continue
+        record = best[place, name]
         values = np.asarray(record["cosine"]).T
         panel.imshow(
             values, cmap=scale.cmap, norm=scale.norm, aspect="auto",
@@ -70,11 +77,16 @@ def cosine(path: Path, best: Best, planned: Sequence[Key], name: str) -> bool:
 
 def loss(path: Path, best: Best, planned: Sequence[Key]) -> bool:
     """Draws the empirical loss in training, of L2-SP and its forms at their λ."""
-    figure, panels, by_place = _sheet(planned, 3.0, 2.0)
+    shown = ("plain", *family("l2-sp"))
+    places = [
+        place for place in places_of(planned)
+        if any((place, name) in best for name in shown)
+    ]  # fmt: skip
+    if not places:
+        return False
+    figure, panels, by_place = _sheet(places, 3.0, 2.0)
     for place, panel in by_place.items():
-        if (place, "plain") not in best:
-            _not_run(panel, place)
-        for name in ("plain", *family("l2-sp")):
+        for name in shown:
             record = best.get((place, name))
             if record is None:
                 continue
@@ -101,12 +113,5 @@ def loss(path: Path, best: Best, planned: Sequence[Key]) -> bool:
 def _place_title(panel, record, more: str) -> None:
     panel.set_title(
         f"{record['from']} → {record['to']},\nbatches of {record['batch_size']}{more}",
-        fontsize=7,
-    )
-
-
-def _not_run(panel, place: Place) -> None:
-    panel.set_title(
-        f"{place.source} → {place.target},\nbatches of {place.batch_size}: not run",
         fontsize=7,
     )

@@ -1,5 +1,7 @@
 """Data sets that packages ship, spoilers, and few-shot splits."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,25 @@ def test_few_shot_is_a_stratified_partition(digits, seed):
     train, test = data.few_shot(digits, 10, seed)
     assert np.bincount(digits.labels[train]).tolist() == [10] * 10
     assert sorted([*train, *test]) == list(range(1797))
+
+
+def test_few_shot_keeps_to_a_split_that_the_set_has(digits):
+    first = dataclasses.replace(
+        digits, images=digits.images[:1000], labels=digits.labels[:1000]
+    )
+    second = dataclasses.replace(
+        digits, images=digits.images[1000:], labels=digits.labels[1000:]
+    )
+    whole = data.with_test_split(first, second)
+    assert np.array_equal(whole.images, digits.images)
+    train, test = data.few_shot(whole, 10, 0)
+    assert np.bincount(whole.labels[train]).tolist() == [10] * 10
+    assert train.max() < 1000
+    assert test.tolist() == list(range(1000, 1797))
+    smallest = np.bincount(first.labels).min()
+    assert len(data.few_shot(whole, smallest, 0)[0]) == 10 * smallest
+    with pytest.raises(InputError, match=f"at most {smallest}, all that there are"):
+        data.few_shot(whole, smallest + 1, 0)
 
 
 def test_few_shot_follows_the_seed(digits):

@@ -24,7 +24,7 @@ def tiny():
         batch_sizes=(5,),
         weights=(0.1, 1.0),
         learning_rates=(0.01, 0.03),
-        recipe=Recipe(steps=10, learning_rate=0.01),
+        recipe=Recipe(steps=10, learning_rate=0.003),
         pretraining=Recipe(steps=10, batch_size=50, optimizer="adam"),
         architecture=Architecture(side=4, channels=(4, 6, 8), hidden=16),
         seeds=2,

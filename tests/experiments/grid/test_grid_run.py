@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.errors import InputError
-from experiments.grid import plan
+from experiments.grid import choose, plan
 from experiments.grid import run as module
-from experiments.grid.config import SmallGrid, shortened
+from experiments.grid.config import SmallGrid
 
 
 def _cells(lines):
@@ -21,15 +21,27 @@ def _untimed(lines):
 
 
 def test_every_cell_of_the_plan_is_one_line(finished, tiny):
-    planned = list(plan.cells(dataclasses.asdict(tiny)))
-    assert [plan.key_of(record) for record in _cells(finished)] == planned
-    assert len(planned) == len(set(planned)) == 2 * 4 * 2
+    found = _cells(finished)
+    rates = choose.rates(choose.latest(found))
+    planned = set(plan.cells(dataclasses.asdict(tiny), rates))
+    assert {plan.key_of(record) for record in found} == planned
+    assert len(found) == len(planned)
+    assert len(planned) == 2 * 4 * 2
+
+
+def test_a_regularizer_is_tried_at_the_rate_that_plain_fine_tuning_chose(finished):
+    records = choose.latest(_cells(finished))
+    rates = choose.rates(records)
+    assert len(rates) == 2
+    for key in records:
+        if key.weight is not None:
+            assert key.learning_rate == rates[key.place]
 
 
 def test_every_method_has_as_many_trials(tiny):
     config = dataclasses.asdict(tiny)
-    assert plan.trials(config, "plain") == [(None, 0.01), (None, 0.03)]
-    assert plan.trials(config, "delta") == [(0.1, 0.01), (1.0, 0.01)]
+    assert plan.trials(config, "plain", 0.1) == [(None, 0.01), (None, 0.03)]
+    assert plan.trials(config, "delta", 0.1) == [(0.1, 0.1), (1.0, 0.1)]
 
 
 def test_a_line_holds_what_the_report_needs_and_is_small(finished):
@@ -142,6 +154,6 @@ def test_a_typing_error_in_a_configuration_names_the_field():
 
 
 def test_the_quick_form_is_a_part_of_the_grid(tiny):
-    quick = shortened(tiny)
+    quick = tiny.shortened()
     assert set(quick.pairs) <= set(tiny.pairs)
     assert (quick.seeds, quick.recipe.steps) == (2, 10)
