@@ -6,7 +6,7 @@ BUSY := $(VENV)/.installing
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow lint format docs bench dist clean help
+.PHONY: demo test test-slow test-oldest lint format docs bench dist clean help
 
 # BUSY is left behind only where an installation was interrupted: packages may then be
 # half written in a way that pip does not see, so the environment is made anew.
@@ -29,6 +29,9 @@ test: $(STAMP)  ## run the tests
 
 test-slow: $(STAMP)  ## run the slow tests, which `make test` leaves out
 	$(RUN) -m pytest -n 2 --dist loadfile -m slow
+
+test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
+	PIP_CONSTRAINT=$(CURDIR)/tests/oldest.txt $(MAKE) VENV=.venv-oldest test
 
 lint: $(STAMP)  ## check style, format and types
 	$(RUN) -m ruff check .

@@ -20,7 +20,8 @@ from dtnh_jax._penalties import (
 )
 from dtnh_jax._projection import project_conflict
 from dtnh_jax._regularizers import l2_sp
-from dtnh_jax._report import conflict_report
+from dtnh_jax._report import conflict_report, skip_report
+from dtnh_jax._skip import NotFinite, SkipState, skip_nonfinite
 from dtnh_jax._transform import Conflict, DtnhState, dtnh
 from dtnh_jax._value_and_grad import pair_value_and_grad
 
@@ -32,6 +33,8 @@ __all__ = [
     "Conflict",
     "DtnhState",
     "GradientPair",
+    "NotFinite",
+    "SkipState",
     "amortized_value_and_grad",
     "conflict_report",
     "dtnh",
@@ -44,4 +47,6 @@ __all__ = [
     "multi_steps",
     "pair_value_and_grad",
     "project_conflict",
+    "skip_nonfinite",
+    "skip_report",
 ]

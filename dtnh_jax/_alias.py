@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import optax
 
-from dtnh_jax import _groups
+from dtnh_jax import _axes, _checks, _groups
 from dtnh_jax._regularizers import l2_sp
 from dtnh_jax._transform import dtnh
 
@@ -21,6 +21,7 @@ def dtnh_sgd(
     on_conflict: str = "drop",
     reference_decay: float | jax.Array | None = None,
     max_ratio: float | jax.Array | None = 3.0,
+    axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""SGD whose momentum sees the empirical gradient only, and DTNH beside it.
 
@@ -42,6 +43,7 @@ def dtnh_sgd(
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
       max_ratio: see :func:`dtnh`.
+      axis_name: see :func:`dtnh`.
 
     Returns:
       An optimizer: its updates are to be added to the parameters.
@@ -71,6 +73,7 @@ def dtnh_sgd(
             reference_decay=reference_decay,
             max_ratio=max_ratio,
             inner=inner,
+            axis_name=axis_name,
         ),
         learning_rate,
     )
@@ -89,6 +92,7 @@ def dtnh_adamw(
     on_conflict: str = "drop",
     reference_decay: float | jax.Array | None = None,
     max_ratio: float | jax.Array | None = 3.0,
+    axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""AdamW with a regularizer decoupled from Adam as the weight decay is, and DTNH.
 
@@ -115,6 +119,7 @@ def dtnh_adamw(
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
       max_ratio: see :func:`dtnh`.
+      axis_name: see :func:`dtnh`.
 
     Returns:
       An optimizer: its updates are to be added to the parameters.
@@ -150,6 +155,7 @@ def dtnh_adamw(
             reference_decay=reference_decay,
             max_ratio=max_ratio,
             inner=inner,
+            axis_name=axis_name,
         ),
         learning_rate,
     )
@@ -158,6 +164,7 @@ def dtnh_adamw(
 def _chain(
     pretrained: Any, transform: Any, learning_rate: Any
 ) -> optax.GradientTransformationExtraArgs:
+    _checks.rate("learning_rate", learning_rate)
     pair_maker = [] if pretrained is None else [l2_sp(pretrained, alpha=1.0)]
     rate = optax.scale_by_learning_rate(learning_rate)
     return optax.with_extra_args_support(optax.chain(*pair_maker, transform, rate))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _checks, _groups, _projection, _transform
+from dtnh_jax import _axes, _checks, _groups, _projection, _transform
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._value_and_grad import pair_value_and_grad, unpack
 
@@ -61,6 +61,7 @@ def amortized_value_and_grad(
     on_conflict: str = "project",
     max_ratio: float | jax.Array | None = None,
     decay: float | jax.Array | None = None,
+    axis_name: _axes.AxisName = None,
 ) -> Amortized:
     r"""DTNH with two backward passes in every ``refresh_every``-th step, else with one.
 
@@ -90,6 +91,7 @@ def amortized_value_and_grad(
       max_ratio: as for :func:`dtnh`.
       decay: if given, above 0 and below 1, what is used between measurements is the
         moving average of what they found, with this decay.
+      axis_name: as for :func:`dtnh`.
 
     Returns:
       An :class:`Amortized`: the functions ``init``, ``value_and_grad``, ``measure`` and
@@ -125,6 +127,7 @@ def amortized_value_and_grad(
         _checks.positive("max_ratio", max_ratio)
     if decay is not None:
         _checks.fraction("decay", decay)
+    _axes.check(axis_name)
     pair_fun = pair_value_and_grad(fun, argnums, has_aux)
 
     def init() -> AmortizedState:
@@ -134,7 +137,8 @@ def amortized_value_and_grad(
     def measure(state, *args, **kwargs):
         output, pair = pair_fun(*args, **kwargs)
         lam = weight(state.count) if callable(weight) else weight
-        direction, (a, b, cosine) = _project(pair, lam, on_conflict, max_ratio)
+        axes = _axes.find(axis_name, pair.empirical, *map(jax.tree.leaves, pair))
+        direction, (a, b, cosine) = _project(pair, axes, lam, on_conflict, max_ratio)
         if decay is not None:
             keep = jnp.where(state.count == 0, 0, jnp.asarray(decay, jnp.float32))
             a = a + keep * (state.loss_weight - a)
@@ -175,13 +179,13 @@ def _next(state: AmortizedState) -> jax.Array:
 
 
 def _project(
-    pair: GradientPair, weight: Any, on_conflict: str, max_ratio: Any
+    pair: GradientPair, axes: _axes.Axes, weight: Any, on_conflict: str, max_ratio: Any
 ) -> tuple[Any, tuple[jax.Array, jax.Array, jax.Array]]:
     """DTNH's direction; and as scalars float32 its two weights, and the cosine."""
     groups = _groups.divide(pair.empirical, "global")
     treedef = jax.tree.structure(pair.empirical)
     g, r = (jax.tree.leaves(half) for half in pair)
-    geo = _projection.geometry(g, r, groups, summed=True)
+    geo = _projection.geometry(g, r, groups, axes, summed=True)
     plan = _projection.plan(geo, weight, on_conflict, max_ratio)
     direction = treedef.unflatten(
         _projection.add(gi, _projection.remainder(plan, geo, 0, gi, ri), gi.dtype)

@@ -1,5 +1,6 @@
 """Errors that say what was expected, what was found, and at which leaf."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -45,6 +46,12 @@ def fraction(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be above 0 and below 1, got {value!r}")
 
 
+def rate(name: str, value: Any) -> None:
+    """Raises where ``value`` is neither a schedule nor a number."""
+    if not callable(value) and _is_known(name, value) and math.isnan(float(value)):
+        raise ValueError(f"`{name}` must be a number, got {value!r}")
+
+
 def whole(name: str, value: Any) -> None:
     """Raises unless ``value`` is an integer known now and at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -64,7 +71,7 @@ def transformation(name: str, value: Any) -> None:
 
 def one_of(name: str, value: Any, known: Collection[str]) -> None:
     """Raises where ``value`` is none of the ``known`` names."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         names = ", ".join(f'"{k}"' for k in known)
         raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
 
@@ -123,20 +130,36 @@ def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -
     if left_def != right_def:
         raise ValueError(_first_difference(left, right, names, ()))
     for (path, x), (_, y) in zip(left_flat, right_flat, strict=True):
+        same_kind(x, y, names, path)
         if jnp.shape(x) != jnp.shape(y):
             raise ValueError(
                 f"{names[1]} has shape {jnp.shape(y)} {at(path)}, "
                 f"{names[0]} {jnp.shape(x)}"
             )
-        x_type, y_type = jax.dtypes.result_type(x), jax.dtypes.result_type(y)
-        for kind in (jnp.floating, jnp.complexfloating):
-            if jnp.issubdtype(x_type, kind) and jnp.issubdtype(y_type, kind):
-                break
-        else:
-            raise TypeError(
-                f"{names[1]} has dtype {y_type} {at(path)}, {names[0]} {x_type}; "
-                "both must be floating-point or both complex"
-            )
+
+
+def same_kind(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
+    """Raises unless two leaves are both floating-point or both complex."""
+    x_type, y_type = _dtype(x, names[0], path), _dtype(y, names[1], path)
+    for kind in (jnp.floating, jnp.complexfloating):
+        if jnp.issubdtype(x_type, kind) and jnp.issubdtype(y_type, kind):
+            return
+    raise TypeError(
+        f"{names[1]} has dtype {y_type} {at(path)}, {names[0]} {x_type}; "
+        "both must be floating-point or both complex"
+    )
+
+
+def _dtype(leaf: Any, name: str, path: Path) -> Any:
+    """The dtype that JAX gives a leaf; raises for what it takes for no number."""
+    try:
+        return jax.dtypes.result_type(leaf)
+    except TypeError:
+        kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else _describe(leaf)
+        raise TypeError(
+            f"{name} has {kind} {at(path)}; every leaf must be an array of "
+            "floating-point or complex numbers"
+        ) from None
 
 
 def same_groups(names: tuple[str, ...], at_init: int) -> None:

@@ -1,9 +1,11 @@
 """Granularity: which arrays are judged and projected together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import keystr
 
 from dtnh_jax import _checks
@@ -58,6 +60,15 @@ def divide(tree: Any, granularity: Granularity) -> Groups:
             "the labels of `granularity` do not fit the gradients; they must be a tree "
             f"of the same structure, or a prefix of it: {error}"
         ) from error
+
+
+def encode(names: Sequence[str]) -> jax.Array:
+    """Names as UTF-8 padded with zeros, uint8 ``[K, length]``, to lie in a state."""
+    encoded = [np.frombuffer(name.encode(), np.uint8) for name in names]
+    table = np.zeros((len(names), max(map(len, encoded), default=0)), np.uint8)
+    for row, name in zip(table, encoded, strict=True):
+        row[: len(name)] = name
+    return jnp.asarray(table)
 
 
 def _number(keys: list[Any], names: Callable[[list[Any]], list[str]]) -> Groups:

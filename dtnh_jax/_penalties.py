@@ -54,10 +54,10 @@ def l2_sp_penalty(
     _checks.not_negative("beta", beta)
     anchors = _regularizers.anchors_of(pretrained)
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    dtype = _projection.accumulator([w for _, w in flat])
+    deviations = [_regularizers.deviation(anchors, path, w) for path, w in flat]
+    dtype = _projection.accumulator([away for away, _ in deviations])
     total = jnp.zeros((), dtype)
-    for path, w in flat:
-        away, is_new = _regularizers.deviation(anchors, path, w)
+    for away, is_new in deviations:
         factor = jnp.asarray(beta if is_new else alpha, dtype) / 2
         total = total + factor * jnp.sum(_square(away)).astype(dtype)
     return total

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _checks, _groups
+from dtnh_jax import _axes, _checks, _groups
 
 
 class Geometry(NamedTuple):
@@ -55,6 +55,7 @@ def geometry(
     reference: list[jax.Array],
     regularizer: list[jax.Array],
     groups: _groups.Groups,
+    axes: _axes.Axes,
     *,
     summed: bool = False,
 ) -> Geometry:
@@ -69,6 +70,7 @@ def geometry(
       reference: leaves of ``g``.
       regularizer: leaves of ``r``.
       groups: to which group each leaf belongs.
+      axes: the mesh axes along which the leaves are shards.
       summed: whether ``r`` is only to be added to something as large as ``g``. Then an
         ``r`` whose squares all underflow beside a ``g`` whose do not need not be told
         from zero.
@@ -76,23 +78,31 @@ def geometry(
     dtype = accumulator([*reference, *regularizer])
     small = np.exp2(np.asarray(-np.finfo(dtype).maxexp * 15 // 32, dtype))
     scale = np.exp2(np.asarray(_shift(dtype), dtype))
-    sums = functools.partial(_sums, reference, regularizer, groups, dtype)
+    sums = functools.partial(_sums, reference, regularizer, groups, axes.copies, dtype)
     angles = functools.partial(_angles, scale=scale, small=small)
     plain = sums()
     tiny = plain[:2] < small
     if summed:  # zero is common: a new head without a penalty, parameters at the start
         tiny = tiny.at[1].set(tiny[1] & (plain[1] > 0))
     needed = jnp.any(tiny)
+    scaled_up = functools.partial(sums, scaled_up=True)
     if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
-        return angles(plain, sums(scaled_up=True))
+        return angles(*_axes.total(axes, plain, scaled_up()))
     # A program for the CPU does not fuse the scaling into the sums, which would make
     # them five times as slow: it waits until it is needed. Elsewhere it is free, as the
     # sums wait for memory, and a conditional would stand in the way of fusion.
-    return jax.lax.cond(
-        needed,
-        lambda: angles(plain, sums(scaled_up=True)),
-        lambda: angles(plain, plain),
-    )
+    if not axes.names:
+        return jax.lax.cond(
+            needed,
+            lambda: angles(plain, scaled_up()),
+            lambda: angles(plain, plain),
+        )
+    # Each device decides for itself, so that no collective waits in a branch. A square
+    # adds nothing negative: what is tiny in total is tiny on every device, and where
+    # one has not scaled, no total is tiny and the scaled sums are not looked at. (Or
+    # `r` is exactly zero there, and adds as little scaled as not.)
+    scaled = jax.lax.cond(needed, scaled_up, lambda: plain)
+    return angles(*_axes.total(axes, plain, scaled))
 
 
 def _angles(
@@ -122,16 +132,22 @@ def _sums(
     reference: list[jax.Array],
     regularizer: list[jax.Array],
     groups: _groups.Groups,
+    copies: tuple[int, ...],
     dtype: np.dtype,
     scaled_up: bool = False,
 ) -> jax.Array:
-    """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``."""
+    """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``.
+
+    A leaf of which several devices hold a copy is shared out among them, so that it
+    counts once in the total of all.
+    """
     sums = [[jnp.zeros((3,), dtype)] for _ in groups.names]
-    for g, r, k in zip(reference, regularizer, groups.of_leaf, strict=True):
+    for g, r, k, n in zip(reference, regularizer, groups.of_leaf, copies, strict=True):
         g, r = accumulate_in(dtype, g), accumulate_in(dtype, r)
         if scaled_up:
             g, r = _scaled_up(g), _scaled_up(r)
-        sums[k].append(jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)]))
+        three = jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)])
+        sums[k].append(three if n == 1 else three / n)
     totals = [jnp.sum(jnp.stack(x), axis=0) for x in sums]
     return jnp.stack(totals, axis=1) if sums else jnp.zeros((3, 0), dtype)
 
@@ -188,7 +204,11 @@ def remainder(
 
 
 def project_conflict(
-    regularizer: Any, empirical: Any, *, granularity: _groups.Granularity = "global"
+    regularizer: Any,
+    empirical: Any,
+    *,
+    granularity: _groups.Granularity = "global",
+    axis_name: _axes.AxisName = None,
 ) -> Any:
     r"""Removes from the regularizer's gradient what opposes the empirical gradient.
 
@@ -202,12 +222,15 @@ def project_conflict(
       empirical: gradient of the empirical loss, of the same structure and shapes.
       granularity: what is projected together: ``"global"``, ``"layer"``, ``"leaf"``, or
         labels; see :func:`dtnh_jax.dtnh`.
+      axis_name: inside ``jax.shard_map``, the mesh axes over which arrays are sharded;
+        see :func:`dtnh_jax.dtnh`.
 
     Returns:
       A pytree like ``regularizer``, in structure, shapes and dtypes.
 
     Raises:
-      ValueError: if the trees differ in structure or shapes, or labels do not fit.
+      ValueError: if the trees differ in structure or shapes, labels do not fit, or
+        ``axis_name`` is missing or names no axis that there is.
       TypeError: if a leaf is not floating-point or complex in both.
 
     Examples:
@@ -228,7 +251,8 @@ def project_conflict(
     g = [jnp.asarray(x) for x in jax.tree.leaves(empirical)]
     leaves, treedef = jax.tree.flatten(regularizer)
     r = [jnp.asarray(x) for x in leaves]
-    geo = geometry(g, r, groups)
+    axes = _axes.find(axis_name, empirical, g, r)
+    geo = geometry(g, r, groups, axes)
     plan_ = plan(geo, 1.0, "project")
     return treedef.unflatten(
         remainder(plan_, geo, k, gi, ri).astype(ri.dtype)

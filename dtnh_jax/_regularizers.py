@@ -99,7 +99,7 @@ def deviation(
     anchors: dict[tuple[str, ...], Any], path: _checks.Path, w: jax.Array
 ) -> tuple[jax.Array, bool]:
     """``w - w0`` in float32 at least, or ``w`` itself and True where it is new."""
-    w0 = _anchor(anchors, path, jnp.shape(w))
+    w0 = _anchor(anchors, path, w)
     dtype = _projection.accumulator([w])
     wide = _projection.accumulate_in(dtype, w)
     if w0 is None:
@@ -111,15 +111,16 @@ def _key(path) -> tuple[str, ...]:
     return tuple(keystr((k,), simple=True) for k in _checks.without_box(path))
 
 
-def _anchor(anchors: dict, path, shape: tuple[int, ...]) -> jax.Array | None:
+def _anchor(anchors: dict, path: _checks.Path, w: jax.Array) -> jax.Array | None:
     """The pretrained array at ``path``, or None where a None stands at it or above."""
     key = _key(path)
     if key in anchors and anchors[key] is not None:
         w0 = anchors[key]
-        if jnp.shape(w0) != shape:
+        _checks.same_kind(w, w0, ("parameter", "pretrained array"), path)
+        if jnp.shape(w0) != jnp.shape(w):
             raise ValueError(
                 f"pretrained array has shape {jnp.shape(w0)} at {keystr(path)}, the "
-                f"parameter {shape}; put None there if it is new"
+                f"parameter {jnp.shape(w)}; put None there if it is new"
             )
         return w0
     for end in range(len(key) + 1):

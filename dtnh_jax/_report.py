@@ -7,6 +7,7 @@ import numpy as np
 from jax.tree_util import keystr
 
 from dtnh_jax import _checks
+from dtnh_jax._skip import NotFinite, SkipState
 from dtnh_jax._transform import DtnhState
 
 
@@ -45,7 +46,7 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
       >>> print(f"{report['cosine']:.1f} {report['conflict']} {report['rate']:.0f}")
       -0.6 True 1
     """
-    found = _find_states(state)
+    found = _find_states(DtnhState, state)
     if not found:
         raise ValueError(
             f"no DtnhState in this {type(state).__name__}: pass the state of a chain "
@@ -59,26 +60,74 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
     return report
 
 
-def _find_states(state: Any) -> list[tuple[Any, DtnhState]]:
+def skip_report(state: Any) -> dict[str, Any]:
+    """Says how many steps were skipped, and what was not finite in the last of them.
+
+    Args:
+      state: a :class:`SkipState`, or any optimizer state that holds one, as in
+        :func:`conflict_report`. To be called outside of ``jax.jit``.
+
+    Returns:
+      A dict of
+
+      - ``"skipped"``: how many steps were skipped so far;
+      - ``"in_a_row"``: how many steps, up to the last one, were not finite; one that
+        keeps growing is a run that learns nothing any more;
+      - ``"empirical"``, ``"regularizer"``: the paths of the leaves of either gradient
+        in which there was a NaN or an infinity when that last happened, a list;
+      - ``"updates"``: the same of what was made of the two. If those two lists are
+        empty and this one is not, the numbers went wrong inside: parameters that are
+        not finite under :func:`l2_sp`, or an overflow.
+
+      The numbers are Python integers or, where the state was mapped over by
+      ``jax.vmap``, arrays of the mapped shape; a path is then listed if the leaf was
+      not finite in any of the mapped runs.
+
+    Raises:
+      ValueError: if there is not exactly one ``SkipState`` in ``state``.
+      TypeError: under ``jax.jit``, where no value is known yet.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from dtnh_jax import GradientPair, dtnh, skip_nonfinite, skip_report
+      >>> g, r = {"w": jnp.ones(2)}, {"w": jnp.array([jnp.inf, 0.0])}
+      >>> tx = skip_nonfinite(dtnh())
+      >>> _, state = tx.update(GradientPair(g, r), tx.init(g))
+      >>> report = skip_report(state)
+      >>> report["skipped"], report["empirical"], report["regularizer"]
+      (1, [], ['w'])
+    """
+    found = _find_states(SkipState, state)
+    if len(found) != 1:
+        raise ValueError(
+            f"{len(found)} states of skip_nonfinite in this {type(state).__name__}, "
+            "where there must be one: pass the state of a chain round which "
+            "skip_nonfinite is, or, of several, one at a time"
+        )
+    ((_, skip_state),) = found
+    _check_known("skip_report", skip_state)
+    parts = skip_state.skipped, skip_state.in_a_row, skip_state.last
+    skipped, in_a_row, *last = map(np.asarray, jax.tree.leaves(parts))
+    names = _names(skip_state.leaf_names)
+    paths = {
+        part: [name for k, name in enumerate(names) if broken[..., k].any()]
+        for part, broken in zip(NotFinite._fields, last, strict=True)
+    }
+    return {"skipped": _plain(skipped), "in_a_row": _plain(in_a_row), **paths}
+
+
+def _find_states(kind: type, state: Any) -> list[tuple[Any, Any]]:
     flat, _ = jax.tree_util.tree_flatten_with_path(
-        state, is_leaf=lambda x: isinstance(x, DtnhState)
+        state, is_leaf=lambda x: isinstance(x, kind)
     )
-    return [(path, x) for path, x in flat if isinstance(x, DtnhState)]
+    return [(path, x) for path, x in flat if isinstance(x, kind)]
 
 
 def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
-    if any(_checks.is_traced(x) for x in jax.tree.leaves(state)):
-        raise TypeError(
-            "conflict_report reads values, which are not known under jax.jit: return "
-            "the state from the jitted function, or read `state.conflict` in it"
-        )
+    _check_known("conflict_report", state)
     # By leaves: NNX puts a box of its own round each array of an optimizer's state.
-    parts = state.count, state.conflict, state.group_names
-    count, cosine, removed, conflicts, table = map(np.asarray, jax.tree.leaves(parts))
-    names = [
-        bytes(row).rstrip(b"\0").decode()
-        for row in table.reshape(-1, *table.shape[-2:])[0]
-    ]
+    parts = state.count, state.conflict
+    count, cosine, removed, conflicts = map(np.asarray, jax.tree.leaves(parts))
     columns = {
         "cosine": cosine,
         "conflict": cosine < 0,
@@ -87,8 +136,23 @@ def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
     }
     return {
         name: {key: _plain(column[..., k]) for key, column in columns.items()}
-        for k, name in enumerate(names)
+        for k, name in enumerate(_names(state.group_names))
     }
+
+
+def _check_known(report: str, state: Any) -> None:
+    if any(_checks.is_traced(x) for x in jax.tree.leaves(state)):
+        raise TypeError(
+            f"{report} reads values, which are not known under jax.jit: return the "
+            "state from the jitted function, or read its fields in it"
+        )
+
+
+def _names(encoded: Any) -> list[str]:
+    """The names in a table of bytes; if it was mapped over, in the first of all."""
+    (table,) = map(np.asarray, jax.tree.leaves(encoded))
+    first = table[(0,) * (table.ndim - 2)]
+    return [bytes(row).rstrip(b"\0").decode() for row in first]
 
 
 def _plain(x: np.ndarray) -> Any:

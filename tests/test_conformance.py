@@ -15,7 +15,15 @@ import numpy as np
 import optax
 import pytest
 
-from dtnh_jax import GradientPair, dtnh, dtnh_adamw, dtnh_sgd, l2_sp, multi_steps
+from dtnh_jax import (
+    GradientPair,
+    dtnh,
+    dtnh_adamw,
+    dtnh_sgd,
+    l2_sp,
+    multi_steps,
+    skip_nonfinite,
+)
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
@@ -44,9 +52,19 @@ OPTIMIZERS = {
         1e-2, weight=weight, pretrained=pretrained, reference_decay=0.5, max_ratio=2.0
     ),
     "multi_steps": lambda weight, pretrained: multi_steps(_dtnh(weight, pretrained), 2),
+    "skip_nonfinite": lambda weight, pretrained: skip_nonfinite(
+        _dtnh(weight, pretrained)
+    ),
 }
 WAYS = [(name, "pair") for name in OPTIMIZERS] + [
-    (name, "l2_sp") for name in ("dtnh layer", "dtnh_sgd", "dtnh_adamw", "multi_steps")
+    (name, "l2_sp")
+    for name in (
+        "dtnh layer",
+        "dtnh_sgd",
+        "dtnh_adamw",
+        "multi_steps",
+        "skip_nonfinite",
+    )
 ]
 every_optimizer = pytest.mark.parametrize(("name", "way"), WAYS)
 

@@ -213,6 +213,22 @@ AROUND = (
         broken="regularizer",
     ),
     Row(
+        "`skip_nonfinite` of this package, NaN in `g`",
+        around(dtnh_jax.skip_nonfinite),
+        ref.finite_only,
+        *(RIGHT, RIGHT, RIGHT),
+        "The place for it: no average within keeps the NaN.",
+        broken="empirical",
+    ),
+    Row(
+        "`skip_nonfinite` of this package, NaN in `r`",
+        around(dtnh_jax.skip_nonfinite),
+        ref.finite_only,
+        *(RIGHT, RIGHT, Absent()),
+        "The place for it: it looks at both gradients.",
+        broken="regularizer",
+    ),
+    Row(
         "`multi_steps` that skips, NaN in `r`",
         around(
             lambda tx: dtnh_jax.multi_steps(

@@ -11,7 +11,7 @@ import running
 import table
 from table import Absent, Differs, Raises, Right
 
-from dtnh_jax import GradientPair, dtnh, multi_steps
+from dtnh_jax import GradientPair, dtnh, multi_steps, skip_nonfinite
 
 pytest.importorskip("flax")
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -72,12 +72,13 @@ def test_the_committed_table_is_up_to_date():
 
 
 def test_what_the_page_says_of_nan_in_averages():
-    """apply_if_finite behind dtnh comes too late for them, multi_steps does not."""
+    """apply_if_finite behind dtnh comes too late for them; what is around does not."""
     g, r = jnp.array([jnp.nan, 1.0]), jnp.ones(2)
     head = dtnh(reference_decay=0.5, inner=optax.trace(0.9))
     late = optax.chain(head, optax.apply_if_finite(optax.sgd(1.0), 3))
     early = multi_steps(head, 1, should_skip_update_fn=optax.skip_not_finite)
-    for tx, finite in ((late, False), (early, True)):
+    around = skip_nonfinite(head)
+    for tx, finite in ((late, False), (early, True), (around, True)):
         updates, state = tx.update(GradientPair(g, r), tx.init(r))
         assert (updates == 0).all()
         reference, inner = (optax.tree.get(state, k) for k in ("reference", "inner"))

@@ -1,0 +1,186 @@
+"""Steps whose numbers are not finite are left out."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtnh_jax import _axes, _checks, _groups
+from dtnh_jax._pair import GradientPair
+
+
+class NotFinite(NamedTuple):
+    """Where a NaN or an infinity was; each a bool array with one entry a leaf.
+
+    Attributes:
+      empirical: of the gradient of the empirical loss.
+      regularizer: of the gradient of the regularizer, where it was given.
+      updates: of what was made of the gradients.
+    """
+
+    empirical: jax.Array
+    regularizer: jax.Array
+    updates: jax.Array
+
+
+class SkipState(NamedTuple):
+    """State of :func:`skip_nonfinite`. Read it with :func:`skip_report`.
+
+    Attributes:
+      skipped: number of steps skipped so far, a scalar int32.
+      in_a_row: number of steps, up to the last one, that were not finite, a scalar
+        int32; 0 after a finite step.
+      last: what was not finite in the last such step, a :class:`NotFinite`.
+      leaf_names: the parameters' paths, stored as ``DtnhState.group_names`` is.
+      inner_state: state of the wrapped transformation.
+    """
+
+    skipped: jax.Array
+    in_a_row: jax.Array
+    last: NotFinite
+    leaf_names: jax.Array
+    inner_state: Any
+
+
+def skip_nonfinite(
+    tx: optax.GradientTransformation,
+    max_consecutive: int | None = None,
+    *,
+    axis_name: _axes.AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Skips every step in which a NaN or an infinity appears, in either gradient.
+
+    As ``optax.apply_if_finite``, for two gradients. In a step in which any number in
+    the empirical gradient, the regularizer's gradient or the update that ``tx`` makes
+    of them is not finite, the updates are zero and the state of ``tx`` stays as it was,
+    bit for bit: moving averages, moments, counts of conflicts. In any other step this
+    is ``tx``. :func:`skip_report` says how many steps were skipped and where it was
+    that the last of them was not finite.
+
+    Put it round the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``: the
+    numbers that come in are judged so that nothing behind them can hide or keep a NaN,
+    and those that go out because :func:`l2_sp` makes its gradient inside and a finite
+    gradient can still overflow. With :func:`multi_steps` inside, single micro-steps
+    are skipped; with ``multi_steps`` around it, whole updates.
+
+    Nothing can be raised under ``jax.jit``. A run in which every step is skipped goes
+    on and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
+    ``max_consecutive`` it fails for all to see instead: as with
+    ``optax.apply_if_finite``, the steps beyond that many in a row are applied as they
+    are, and the NaN reaches the parameters and the loss.
+
+    Args:
+      tx: what is applied in the steps that are finite.
+      max_consecutive: how many steps in a row are skipped at most, at least 1; None
+        for no limit.
+      axis_name: as in :func:`dtnh`; needed inside ``jax.shard_map`` alone, so that all
+        devices skip where one of them has to.
+
+    Returns:
+      A transformation that takes the gradients in the form in which ``tx`` does, and
+      all extra arguments; its state is a :class:`SkipState`. Nothing is branched over:
+      ``tx`` runs in every step, also on what is not finite.
+
+    Raises:
+      TypeError: if ``tx`` is no transformation or ``max_consecutive`` no integer.
+      ValueError: if ``max_consecutive`` is below 1; from ``update``, if the gradients
+        have more or fewer leaves than the parameters that ``init`` got, or
+        ``axis_name`` is missing or names no axis that there is.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from dtnh_jax import GradientPair, dtnh, skip_nonfinite, skip_report
+      >>> params = {"w": jnp.zeros(2)}
+      >>> tx = skip_nonfinite(optax.chain(dtnh(), optax.sgd(1.0)))
+      >>> state = tx.init(params)
+      >>> for r in ([-1.0, 1.0], [jnp.nan, 1.0], [-1.0, 3.0]):
+      ...     pair = GradientPair({"w": jnp.array([2.0, 0.0])}, {"w": jnp.array(r)})
+      ...     updates, state = tx.update(pair, state, params)
+      ...     print(updates["w"])
+      [-2. -1.]
+      [0. 0.]
+      [-2. -3.]
+      >>> skip_report(state)["skipped"], skip_report(state)["regularizer"]
+      (1, ['w'])
+    """
+    _checks.transformation("tx", tx)
+    if max_consecutive is not None:
+        _checks.whole("max_consecutive", max_consecutive)
+    _axes.check(axis_name)
+    tx = optax.with_extra_args_support(tx)
+
+    def init_fn(params: optax.Params) -> SkipState:
+        names = _groups.divide(params, "leaf").names
+        # Each has a buffer of its own, or the state could not be donated.
+        return SkipState(
+            skipped=jnp.zeros((), jnp.int32),
+            in_a_row=jnp.zeros((), jnp.int32),
+            last=NotFinite(*(jnp.zeros(len(names), bool) for _ in range(3))),
+            leaf_names=_groups.encode(names),
+            inner_state=tx.init(params),
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, SkipState]:
+        made, inner = tx.update(updates, state.inner_state, params, **extra_args)
+        if isinstance(updates, GradientPair):
+            empirical, regularizer = updates
+        else:
+            empirical, regularizer = updates, extra_args.get("regularizer_grads")
+        leaves = state.leaf_names.shape[-2]
+        flags = [_by_leaf(tree, leaves) for tree in (empirical, regularizer, made)]
+        axes = _axes.find(axis_name, made, *map(jax.tree.leaves, (empirical, made)))
+        (devices,) = _axes.total(axes, jnp.stack(flags).astype(jnp.int32))
+        broken = devices > 0
+        bad = jnp.any(broken)
+
+        # All is selected, nothing is branched over: a conditional could not hold the
+        # collectives of sharded gradients, and a skipped NaN must not be multiplied.
+        in_a_row = jnp.where(bad, optax.safe_increment(state.in_a_row), 0)
+        skip = bad if max_consecutive is None else bad & (in_a_row <= max_consecutive)
+        skipped = jnp.where(skip, optax.safe_increment(state.skipped), state.skipped)
+        made = jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), made)
+        return made, SkipState(
+            skipped=skipped,
+            in_a_row=in_a_row,
+            last=_select(bad, NotFinite(*broken), state.last),
+            leaf_names=state.leaf_names,
+            inner_state=_select(~skip, inner, state.inner_state),
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _by_leaf(tree: Any, leaves: int) -> jax.Array:
+    """For each leaf, whether it has a NaN or an infinity; all False for no tree."""
+    if tree is None:
+        return jnp.zeros(leaves, bool)
+    flags = [_is_broken(x) for x in jax.tree.leaves(tree)]
+    if len(flags) != leaves:
+        raise ValueError(
+            f"skip_nonfinite was given {len(flags)} arrays, but the parameters given "
+            f"to `init` had {leaves}: initialise it with parameters that are shaped "
+            "like the gradients"
+        )
+    return jnp.array(flags, bool)
+
+
+def _is_broken(x: jax.Array) -> jax.Array:
+    # Zero times a NaN or an infinity is NaN, and so is any sum with it. On a CPU this
+    # takes half the time of jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN there.
+    return jnp.sum(x * 0) != 0
+
+
+def _select(condition: jax.Array, new: Any, old: Any) -> Any:
+    """Either state, in the dtypes of the old one, so that a state keeps its types."""
+
+    def where(x, y):
+        y = jnp.asarray(y)
+        return jnp.where(condition, jnp.asarray(x).astype(y.dtype), y)
+
+    return jax.tree.map(where, new, old)

@@ -1,0 +1,50 @@
+"""What is said where ``axis_name`` is missing, names no axis, or does not fit."""
+
+import functools
+import re
+
+import pytest
+from check_shard_map import TWO_AXES, both, project
+from jax.sharding import PartitionSpec as P
+from layouts import gradients
+
+from dtnh_jax import dtnh, project_conflict
+
+
+def fails(words, run):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        run(*both(gradients(0)))
+
+
+def test_a_missing_name_says_where_and_what_to_do():
+    fails("mesh axis 'model' at ['first']['bias']", project("tensor", None))
+    fails("as in `axis_name='model'`", project("tensor", None))
+    fails(
+        "mesh axes 'data', 'model' at ['first']['kernel']",
+        project(
+            "", None, {**TWO_AXES, "first": {"kernel": P("data", "model"), "bias": P()}}
+        ),
+    )
+
+
+@pytest.mark.parametrize("layout", ["data", "fsdp"])
+def test_a_missing_name_where_types_do_not_tell(layout):
+    fails("check_vma=False", project(layout, None, check_vma=False))
+
+
+def test_an_axis_that_is_not_there():
+    fails("'modle', which is no axis here", project("tensor", "modle"))
+    fails(
+        "'model', which is no axis outside jax.shard_map",
+        functools.partial(project_conflict, axis_name="model"),
+    )
+
+
+def test_specs_that_do_not_fit():
+    fails("the specs in `axis_name` do not fit", project("tensor", {"first": P()}))
+
+
+@pytest.mark.parametrize("wrong", [3, ("model", 3), {"first": "model"}, {}])
+def test_names_that_are_none(wrong):
+    with pytest.raises(TypeError, match="must be the name of a mesh axis"):
+        dtnh(axis_name=wrong)

@@ -1,0 +1,189 @@
+"""One small network, trained on a mesh of eight devices in every layout and style.
+
+Layouts: ``data``, parameters on every device; ``fsdp``, every array in eight shards;
+``tensor``, two rows of four devices: the first layer is split by columns, the second by
+rows, and the last bias lies whole on every device. The batch is always divided.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dtnh_jax import GradientPair, dtnh, l2_sp, logit_distillation, pair_value_and_grad
+
+LAYOUTS = ("data", "fsdp", "tensor")
+STYLES = ("automatic", "explicit", "shard_map")
+SHARDED_OVER = {"data": None, "fsdp": "data", "tensor": "model"}
+
+# How the two gradients reach dtnh, and its arguments.
+FORMS = {
+    "pair, layer, average, Adam": (
+        "pair",
+        {
+            "weight": 0.1,
+            "granularity": "layer",
+            "reference_decay": 0.9,
+            "inner": optax.scale_by_adam(),
+        },
+    ),
+    "l2_sp, global": ("l2_sp", {"weight": 2.0}),
+    "pair, global": ("pair", {"weight": 0.5}),
+    "l2_sp, layer, cap": (
+        "l2_sp",
+        {"granularity": "layer", "on_conflict": "drop", "max_ratio": 0.5},
+    ),
+}
+
+
+def specs(layout):
+    """Of the parameters."""
+    if layout == "tensor":
+        first = {"kernel": P(None, "model"), "bias": P("model")}
+        return {"first": first, "second": {"kernel": P("model"), "bias": P()}}
+    spec = P("data") if layout == "fsdp" else P()
+    return {name: {"kernel": spec, "bias": spec} for name in ("first", "second")}
+
+
+def mesh(layout, style):
+    shape = (2, 4) if layout == "tensor" else (8, 1)
+    kind = AxisType.Explicit if style == "explicit" else AxisType.Auto
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(kind,) * 2)
+
+
+def network(seed):
+    rng = np.random.default_rng(seed)
+    shapes = {"first": (8, 16), "second": (16, 8)}
+    return {
+        name: {
+            "kernel": rng.normal(0, 0.5, shape).astype(np.float32),
+            "bias": rng.normal(0, 0.5, shape[1:]).astype(np.float32),
+        }
+        for name, shape in shapes.items()
+    }
+
+
+@functools.cache
+def batch():
+    """Inputs, and targets that pull away from what ``network(1)`` makes of them."""
+    x = np.random.default_rng(9).normal(size=(16, 8)).astype(np.float32)
+    out = jax.jit(lambda: forward(network(1), x, "data", "automatic"))()
+    return x, -3 * np.asarray(out)
+
+
+def forward(params, x, layout, style):
+    """The network's outputs, written as each style has it."""
+    if layout == "fsdp" and style == "shard_map":
+        gather = functools.partial(jax.lax.all_gather, axis_name="data", tiled=True)
+        params = jax.tree.map(gather, params)
+    if layout == "fsdp" and style == "explicit":
+        params = jax.tree.map(lambda w: jax.sharding.reshard(w, P()), params)
+    first, second = params["first"], params["second"]
+    h = jnp.tanh(x @ first["kernel"] + first["bias"][None])
+    whole = {"out_sharding": P("data", None)} if style == "explicit" else {}
+    out = jnp.matmul(h, second["kernel"], **whole)
+    if layout == "tensor" and style == "shard_map":
+        out = jax.lax.psum(out, "model")
+    return out + second["bias"][None]
+
+
+def losses(params, pretrained, data, layout, style):
+    """Loss and distillation penalty, of the whole batch."""
+    x, y = data
+    outputs = forward(params, x, layout, style)
+    teacher = forward(pretrained, x, layout, style)
+    values = jnp.mean((outputs - y) ** 2), logit_distillation(outputs, teacher, 1.0)
+    if style == "shard_map":
+        return tuple(jax.lax.pmean(v, "data") for v in values)
+    return values
+
+
+def optimizer(form, pretrained, axis_name=None):
+    way, arguments = FORMS[form]
+    tx = optax.chain(dtnh(**arguments, axis_name=axis_name), optax.sgd(0.2))
+    return optax.chain(l2_sp(pretrained, alpha=1.0), tx) if way == "l2_sp" else tx
+
+
+def make_step(form, layout, style, axis_name=None):
+    """``step(params, state, pretrained, data)``; in shard_map, of one device."""
+
+    def step(params, state, pretrained, data):
+        def both(params):
+            return losses(params, pretrained, data, layout, style)
+
+        tx = optimizer(form, pretrained, axis_name)
+        if FORMS[form][0] == "l2_sp":
+            grads = jax.grad(lambda params: both(params)[0])(params)
+        else:
+            _, grads = pair_value_and_grad(both)(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def state_specs(tx, params, layout):
+    """Of the optimizer's state: what is shaped like the parameters lies like them."""
+    return optax.tree.map_params(
+        tx,
+        lambda _, spec: spec,
+        jax.eval_shape(tx.init, params),
+        specs(layout),
+        transform_non_params=lambda _: P(),
+    )
+
+
+def place(on, tree, where):
+    """Puts arrays on a mesh, with specs spelt as ``jax.jit`` spells them there.
+
+    On an explicit mesh with an entry for every dimension, otherwise with none for the
+    last ones that are whole. Another spelling is the same place, but costs a second
+    compilation, of any step.
+    """
+    explicit = AxisType.Explicit in on.axis_types
+
+    def put(x, spec):
+        whole = (None,) * (x.ndim - len(spec)) if explicit else ()
+        return jax.device_put(x, NamedSharding(on, P(*spec, *whole)))
+
+    return jax.tree.map(put, tree, where)
+
+
+def training(form, layout, style):
+    """A jitted step that gives up its arguments, and what to begin with, in place."""
+    on = mesh(layout, style)
+    params, pretrained = network(0), network(1)
+    tx = optimizer(form, pretrained)
+    where = specs(layout), state_specs(tx, params, layout)
+    rest = specs(layout), P("data")
+    start = place(on, (params, jax.jit(tx.init)(params)), where)
+    given = place(on, (pretrained, batch()), (rest[0], (P("data"), P("data"))))
+    axis_name = SHARDED_OVER[layout] if style == "shard_map" else None
+    step = make_step(form, layout, style, axis_name)
+    if style == "shard_map":
+        step = jax.shard_map(step, mesh=on, in_specs=(*where, *rest), out_specs=where)
+    return jax.jit(step, donate_argnums=(0, 1)), start, given, on
+
+
+def alone(form, steps):
+    """The same training on one device."""
+    params, pretrained = network(0), network(1)
+    state = jax.jit(optimizer(form, pretrained).init)(params)
+    step = jax.jit(make_step(form, "data", "automatic"))
+    for _ in range(steps):
+        params, state = step(params, state, pretrained, batch())
+    return params, state
+
+
+@functools.cache
+def gradients(seed, integers=False):
+    """A pair in conflict, of any numbers or of small whole ones, as NumPy's arrays."""
+    g, v = network(seed), network(seed + 1)
+    r = jax.tree.map(lambda a, b: b - np.float32(0.5) * a, g, v)
+    if integers:
+        g, r = jax.tree.map(lambda x: np.round(8 * x), (g, r))
+    return GradientPair(g, r)

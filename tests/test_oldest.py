@@ -1,0 +1,24 @@
+"""The oldest versions that are tested are the ones that pyproject.toml promises."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_lower_bounds_are_what_make_test_oldest_proves():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["experiments"],
+    ]
+    bounds = dict(re.findall(r"^(\w+)>=([\d.]+)$", "\n".join(wanted), re.MULTILINE))
+    pinned = dict(
+        re.findall(
+            r"^(\w+)==([\d.]+)$", (ROOT / "tests/oldest.txt").read_text(), re.MULTILINE
+        )
+    )
+    for name in ("jax", "optax", "flax"):
+        # jax>=0.8 stands for 0.8.0.
+        assert f"{pinned[name]}.0".startswith(f"{bounds[name]}.")
