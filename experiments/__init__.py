@@ -7,5 +7,5 @@ few-shot splits), ``models`` (the network), ``methods`` (what is compared, one t
 (records and statistics), ``cells`` (the file that a study goes on from), ``tables``,
 ``figures`` and ``report``, ``progress`` (what the terminal shows while it runs), and
 the studies: ``demo`` (what ``make demo`` runs), ``never_hurt``, and ``grid``, whose
-grids are in ``configs``.
+grids are in ``configs``. ``trainer`` trains one network for long, over many devices.
 """

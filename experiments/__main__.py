@@ -14,6 +14,8 @@ from experiments.demo import Demo
 from experiments.errors import InputError
 from experiments.grid import command
 from experiments.never_hurt import NeverHurt
+from experiments.trainer import command as trainer
+from experiments.trainer.config import Train
 
 T = TypeVar("T")
 # Options without a prefix, and switches without their "--no-" twin.
@@ -39,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         """Distillation with two backward passes in every k-th step only."""
         amortized.run(study, Console())
 
+    @app.command(name="train")
+    def _train(config: Plain[Train]) -> None:
+        """Train one network for long, in several processes; resumable."""
+        trainer.train(config, Console())
+
     @app.command(name="data")
     def _data(config: Plain[prepare.Data]) -> None:
         """Prepare a data set of photographs, and show what there is."""
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="Fine-tuning experiments that show DTNH at work.",
             args=None if arguments is None else list(arguments),
         )
-    except (InputError, FloatingPointError) as error:
+    except (InputError, FloatingPointError, ChildProcessError) as error:
         Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
         return 1
     return 0

