@@ -49,7 +49,10 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _whole_lines(path: Path) -> str:
     """All but a line that is being written, or that was cut off as it was written."""
-    text = path.read_text()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
     return text[: text.rfind("\n") + 1]
 
 
@@ -57,9 +60,12 @@ def _records(text: str, path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError as error:
             raise InputError(f"line {number} of {path} is not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise InputError(f"line {number} of {path} is not a JSON object: {line}")
+        records.append(record)
     return records
 
 

@@ -27,10 +27,19 @@ def publish(folder: Path) -> list[str]:
     path = folder / "cells.jsonl"
     if not path.is_file():
         raise InputError(f"no grid in {folder}: expected a file cells.jsonl there")
-    header, *found = cells.read(path)
-    config = header.get("config", {})
-    if "pairs" not in config or "batch_sizes" not in config:
-        raise InputError(f"{path} holds another study, not a grid's cells")
+    found = cells.read(path)
+    # Of a line that was changed by hand nobody knows what is missing in it.
+    try:
+        return _publish(folder, *found)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged, or holds another study and not a grid's cells: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> list[str]:
+    config = header["config"]
     latest = choose.latest(found)
     planned = list(plan.cells(config, choose.rates(latest)))
     records = {key: latest[key] for key in planned if key in latest}

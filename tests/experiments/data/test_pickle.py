@@ -23,10 +23,8 @@ class Hostile:
     "array", [np.arange(6, dtype=np.uint8).reshape(2, 3), np.array([1, 2]), np.eye(2)]
 )
 def test_arrays_come_back(array, protocol):
-    if protocol < 3 or protocol == 5:
-        # Older protocols encode bytes by a function of `codecs`, the newest arrays by
-        # another of NumPy: neither is what the files here use.
-        with pytest.raises(InputError, match="no part of an array"):
+    if protocol != 4:  # that of the files here
+        with pytest.raises(InputError, match="not of protocol 4"):
             read_array(pickle.dumps(array, protocol), "x")
         return
     back = read_array(pickle.dumps(array, protocol), "x")
@@ -52,7 +50,7 @@ def test_nothing_hostile_is_called(tmp_path):
         Hostile(np.load, str(victim)),
         [np.arange(3), Hostile(os.mkdir, str(victim))],
     ):
-        with pytest.raises(InputError, match=r"no part of an array"):
+        with pytest.raises(InputError, match="x is no pickled array"):
             read_array(pickle.dumps(hostile, 4), "x")
     assert not victim.exists()
 
@@ -62,7 +60,8 @@ def test_nothing_hostile_is_called(tmp_path):
     [
         b"", b"not a pickle", pickle.dumps(np.arange(300), 4)[:-50],
         pickle.dumps([1, 2]), pickle.dumps(np.array(["a"], dtype="O"), 4),
-        pickle.dumps(np.array(["a"]), 4),
+        pickle.dumps(np.array(["a"]), 4), pickle.dumps(np.eye(3, 2).T, 4),
+        pickle.dumps(np.array(2.5j), 4), pickle.dumps((np.arange(3), 1), 4),
     ],
 )  # fmt: skip
 def test_what_is_no_array_of_numbers_is_refused(content):

@@ -76,7 +76,10 @@ def test_a_cell_that_failed_is_listed(finished, tmp_path):
     [
         (None, "no grid in"),
         ("", "no study has begun there"),
-        ('{"record": "about", "config": {"seeds": 2}}\n', "holds another study"),
+        (
+            '{"record": "about", "config": {"seeds": 2}}\n',
+            "holds another study and not a grid",
+        ),
         ("{}\n{oops}\n", "line 2 of"),
     ],
 )

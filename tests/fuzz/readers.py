@@ -1,0 +1,87 @@
+"""The readers of files, each with a file that it reads, for the two fuzzing tests.
+
+Whatever the bytes, a reader gives a value or raises an ``InputError``.
+"""
+
+import base64
+import dataclasses
+import json
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from experiments import cells
+from experiments.data._pickle import read_array
+from experiments.errors import InputError
+from experiments.grid import plan
+from experiments.networks import legacy_pickle
+from experiments.trainer import record
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A sound file's bytes, and what reads a file; it raises nothing but InputError."""
+
+    sound: bytes
+    read: Callable[[Path], object]
+
+
+def _checkpoint(path):
+    """``path`` in place of the record of a checkpoint with one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = Path(folder) / record.ARRAYS
+        arrays.mkdir()
+        (arrays / "w").write_bytes(b"1234")
+        (Path(folder) / record.FILE).write_bytes(path.read_bytes())
+        try:
+            return record.read(Path(folder))
+        except record.Damaged as error:
+            raise InputError(str(error)) from None
+
+
+def _sealed():
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = Path(folder) / record.ARRAYS
+        arrays.mkdir()
+        (arrays / "w").write_bytes(b"1234")
+        record.write(Path(folder), {"settings": {"seed": 0}})
+        return (Path(folder) / record.FILE).read_bytes()
+
+
+_HEADER = {"record": "about", "config": {"pairs": [["a", "b"]], "seeds": 2}}
+_KEY = dict.fromkeys(plan.FIELDS, 1) | {"record": "cell", "accuracy": [1.0, 2.0]}
+# A state_dict of one float32 array "w" of shape (2, 3), as PyTorch 1.5 wrote it.
+_STATE_DICT = base64.b64decode(
+    "gAKKCmz8nEb5IGqoUBkugAJN6QMugAJ9cQAoWA0AAABsaXR0bGVfZW5kaWFucQGIWBAAAABwcm90b2"
+    "NvbF92ZXJzaW9ucQJN6QNYCgAAAHR5cGVfc2l6ZXNxA31xBFgDAAAAaW50cQVLBHN1LoACfXEAWAEA"
+    "AAB3cQFjdG9yY2guX3V0aWxzCl9yZWJ1aWxkX3RlbnNvcl92MgpxAigoWAcAAABzdG9yYWdlcQNjdG"
+    "9yY2gKRmxvYXRTdG9yYWdlCnEEWAEAAAA3cQVYAwAAAGNwdXEGSwZOdHEHUUsASwJLA4ZxCEsDSwGG"
+    "cQmJY2NvbGxlY3Rpb25zCk9yZGVyZWREaWN0CnEKKVJxC3RxDFJxDXMugAJdcQBYAQAAADdxAWEuBg"
+    "AAAAAAAAAAAAAAAACAPwAAAEAAAEBAAACAQAAAoEA="
+)
+
+READERS = {
+    "cells": Reader(
+        "".join(json.dumps(line) + "\n" for line in (_HEADER, _KEY)).encode(),
+        cells.read,
+    ),
+    "array": Reader(
+        pickle.dumps(np.arange(6, dtype=np.uint8).reshape(2, 3), 4),
+        lambda path: read_array(path.read_bytes(), "array"),
+    ),
+    "checkpoint": Reader(_sealed(), _checkpoint),
+    "weights": Reader(_STATE_DICT, legacy_pickle.load),
+}
+
+
+def feed(name, data, path):
+    """Lets a reader read ``data``; gives whether it took it for sound."""
+    path.write_bytes(data)
+    try:
+        READERS[name].read(path)
+    except InputError:
+        return False
+    return True
