@@ -209,8 +209,8 @@ def test_every_k_may_be_an_integer_of_any_kind(kind):
     ("form", "half", "value"),
     [
         ("pair", "empirical", np.nan),
-        ("pair", "regularizer", np.inf),
-        ("keyword", "regularizer", np.nan),
+        pytest.param("pair", "regularizer", np.inf, marks=pytest.mark.slow),
+        pytest.param("keyword", "regularizer", np.nan, marks=pytest.mark.slow),
         ("l2_sp", "empirical", np.nan),
     ],
 )
@@ -465,6 +465,7 @@ print("ok")
 """
 
 
+@pytest.mark.slow
 def test_on_a_mesh_of_eight_devices():
     flags = "--xla_force_host_platform_device_count=8"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -48,7 +48,10 @@ def slowed(tx, optimizer):
     return np.mean(np.sum(g * (d - u), axis=1) < -rounding)
 
 
-@pytest.mark.parametrize("granularity", ["global", "layer", "leaf"])
+@pytest.mark.parametrize(
+    "granularity",
+    ["global", *(pytest.param(x, marks=pytest.mark.slow) for x in ("layer", "leaf"))],
+)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_never_slower_than_the_optimizer_in_any_step(name, granularity):
     optimizer = OPTIMIZERS[name]

@@ -50,7 +50,7 @@ ARGS = X, Y, jnp.ones((8, 4))
 def pure(state):
     """Arrays by path, of a state or of a module's."""
     state = state if isinstance(state, nnx.State) else nnx.state(state)
-    return dict(nnx.to_flat_state(nnx.as_pure(state)))
+    return dict(nnx.to_flat_state(nnx.pure(state)))
 
 
 def same(actual, expected, rtol=1e-6):
@@ -118,7 +118,7 @@ def test_the_pair_goes_into_the_optimizer():
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     start = nnx.clone(model)
     _, pair, _ = by_nnx(model, *ARGS)
-    pair = jax.tree.map(jnp.asarray, nnx.as_pure(pair))
+    pair = jax.tree.map(jnp.asarray, nnx.pure(pair))
     d, _ = dtnh(2.0).update(pair, dtnh(2.0).init(pair.empirical))
 
     @nnx.jit
@@ -130,7 +130,7 @@ def test_the_pair_goes_into_the_optimizer():
     step(model, optimizer)
     moved = jax.tree.map(
         lambda w, w0: (w0 - w) / 0.1,
-        *(nnx.as_pure(nnx.state(m, nnx.Param)) for m in (model, start)),
+        *(nnx.pure(nnx.state(m, nnx.Param)) for m in (model, start)),
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-3, 1e-5), moved, d)
     assert model.calls[...] == 1

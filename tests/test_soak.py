@@ -115,12 +115,13 @@ def test_calls_one_by_one_leave_nothing_behind():
     carry = start()
     for _ in range(CALLS // 5):  # until every cache and pool is full
         carry = single(carry)
-    arrays, pages = len(jax.live_arrays()), resident()
+    pages = resident()  # which collects what other tests have left behind
+    arrays = len(jax.live_arrays())
     for _ in range(CALLS):
         carry = single(carry)
     jax.block_until_ready(carry)
     assert single._cache_size() == 1
-    assert len(jax.live_arrays()) == arrays
+    assert len(jax.live_arrays()) <= arrays
     # A page is 4 KiB or more: this is at most 200 bytes a call.
     assert resident() - pages < CALLS * 200 / 4096
 

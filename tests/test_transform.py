@@ -38,7 +38,13 @@ def close(actual, expected, rtol=2e-6):
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "float16" else name
+        for name in DTYPES
+    ],
+)
 def test_never_slower(name, granularity):
     """G2, and that d = g + λr' with r' from the pure function."""
     dtype, decades = DTYPES[name]

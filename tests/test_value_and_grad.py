@@ -218,7 +218,9 @@ def one_hot_pullbacks(fun):
 
 
 RESNETS = [
-    pytest.param(networks.ResNet(blocks=1), "features", id="ResNet-10"),
+    pytest.param(
+        networks.ResNet(blocks=1), "features", id="ResNet-10", marks=pytest.mark.slow
+    ),
     pytest.param(networks.ResNet(), "features", id="ResNet-18", marks=pytest.mark.slow),
 ]
 MLPS = [

@@ -1,4 +1,4 @@
-"""The report of a grid: ``report.md`` with its figures, and ``report.html``."""
+"""The report of a grid: ``report.md``, its tally and figures, and ``report.html``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from experiments.report import provenance
 
 
 def publish(folder: Path) -> list[str]:
-    """Writes ``report.md``, its figures and ``report.html`` into a grid's folder.
+    """Writes ``report.md``, ``tally.md``, figures and ``report.html`` into a folder.
 
     Args:
       folder: holds ``cells.jsonl``, of a whole grid or of a part.
@@ -77,6 +77,8 @@ def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> li
         lines += [*tables.results(best, records, planned, place), ""]
     failed, missing = tables.failures(records), tables.missing(planned, records)
     lines += ["## Cells without a result", "", *(failed + missing or ["None."]), ""]
+    # By itself too, for a page that quotes it.
+    (folder / "tally.md").write_text("\n".join(tally) + "\n")
     markdown = "\n".join(lines)
     (folder / "report.md").write_text(markdown)
     (folder / "report.html").write_text(html(folder, title, markdown))

@@ -54,6 +54,7 @@ def summaries(demo):
     ]
 
 
+@pytest.mark.slow
 def test_there_is_a_row_for_every_cell(summaries):
     cells = [(item.source, item.method, item.weight) for item in summaries]
     wanted = {
@@ -66,6 +67,7 @@ def test_there_is_a_row_for_every_cell(summaries):
     assert set(cells) == wanted | {("random weights", "plain", None)}
 
 
+@pytest.mark.slow
 def test_table_file_and_terminal_say_what_the_json_says(demo, summaries):
     folder, printed = demo
     lines = [" ".join(line.split()) for line in printed.splitlines()]
@@ -76,6 +78,7 @@ def test_table_file_and_terminal_say_what_the_json_says(demo, summaries):
     assert "…" not in printed
 
 
+@pytest.mark.slow
 def test_the_summaries_follow_from_the_runs(demo, summaries):
     runs = [item for item in read(demo[0] / "results.jsonl") if item["record"] == "run"]
     assert len(runs) == 2 * len(summaries)
@@ -91,6 +94,7 @@ def test_the_summaries_follow_from_the_runs(demo, summaries):
         assert half_range == pytest.approx(item.accuracy.standard_error, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_header_tells_versions_and_device_and_no_folders(demo):
     folder, printed = demo
     about = read(folder / "results.jsonl")[0]
@@ -101,11 +105,13 @@ def test_the_header_tells_versions_and_device_and_no_folders(demo):
     assert "these numbers mean nothing" in printed
 
 
+@pytest.mark.slow
 def test_the_figures_are_there(demo):
     for name in ("accuracy.png", "conflict.png"):
         assert (demo[0] / name).read_bytes().startswith(b"\x89PNG\r\n")
 
 
+@pytest.mark.slow
 def test_progress_without_a_terminal_is_one_line_a_task(demo):
     finished = [line for line in demo[1].splitlines() if line.endswith(" s)")]
     assert len(finished) == 1 + 2 * (1 + 15)

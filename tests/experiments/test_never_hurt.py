@@ -22,6 +22,7 @@ def study(tmp_path_factory):
     return root / "out", arguments
 
 
+@pytest.mark.slow
 def test_it_leaves_tables_and_a_figure(study):
     folder, _ = study
     for name in ("table.md", "detail.md", "never-hurt-sgd.png"):
@@ -31,6 +32,7 @@ def test_it_leaves_tables_and_a_figure(study):
     assert len((folder / "cells.jsonl").read_text().splitlines()) == 1 + 5 * 5
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_and_repairs_a_line_cut_off(study):
     folder, arguments = study
     path = folder / "cells.jsonl"
@@ -41,6 +43,7 @@ def test_it_goes_on_where_it_was_and_repairs_a_line_cut_off(study):
     assert path.read_text() == whole
 
 
+@pytest.mark.slow
 def test_a_folder_with_another_study_is_refused(study, capsys):
     folder, arguments = study
     before = (folder / "cells.jsonl").read_text()

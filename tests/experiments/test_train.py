@@ -29,7 +29,16 @@ def run(small, stripes):
     return cell
 
 
-@pytest.mark.parametrize("name", [*BASIC[1:], "average", "inner-guarded"])
+FAST = ("l2", "dtnh-layer", "kd-layer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*BASIC[1:], "average", "inner-guarded")
+    ],
+)
 def test_at_weight_zero_every_method_is_plain_fine_tuning(run, name):
     plain, other = run("plain"), run(name, 0.0)
     np.testing.assert_allclose(other.trace.loss, plain.trace.loss, rtol=1e-5, atol=1e-6)

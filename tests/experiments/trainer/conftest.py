@@ -7,21 +7,16 @@ import shutil
 
 import jax
 import pytest
+import worker
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.trainer import start
-from experiments.trainer.command import work
 from experiments.trainer.config import Train
 
 # Its server imports once, and forks before JAX starts anything: a process begins in a
 # fraction of the 6 seconds that the imports take.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["experiments.trainer.command"])
-
-
-def _end_with(config):
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    raise SystemExit(work(config))
 
 
 @pytest.fixture(scope="package")
@@ -80,7 +75,7 @@ def begin():
     running = []
 
     def call(config):
-        process = CONTEXT.Process(target=_end_with, args=(config,))
+        process = CONTEXT.Process(target=worker.end_with, args=(config,))
         process.start()
         running.append(process)
         return process
