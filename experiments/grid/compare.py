@@ -88,3 +88,14 @@ def tallies(best: Best, methods: Sequence[str]) -> list[Tally]:
             counts: Counter[Verdict] = Counter(gap.verdict for gap in gaps if gap)
             found.append(Tally(name, other, counts))
     return found
+
+
+def gains(best: Best, name: str) -> dict[int, float]:
+    """By batch size, how far a form lies above its regularizer: the mean over pairs."""
+    baseline = METHODS[name].baseline
+    by_size: dict[int, list[float]] = {}
+    for place in dict.fromkeys(place for place, _ in best):
+        gap = between(best, place, name, baseline) if baseline else None
+        if gap is not None:
+            by_size.setdefault(place.batch_size, []).append(gap.mean)
+    return {size: float(np.mean(means)) for size, means in by_size.items()}

@@ -13,7 +13,7 @@ from experiments.report import provenance
 
 
 def publish(folder: Path) -> list[str]:
-    """Writes ``report.md``, ``tally.md``, figures and ``report.html`` into a folder.
+    """Writes ``report.md``, two of its tables, its figures and ``report.html``.
 
     Args:
       folder: holds ``cells.jsonl``, of a whole grid or of a part.
@@ -45,6 +45,7 @@ def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> li
     records = {key: latest[key] for key in planned if key in latest}
     best = choose.best_trials(records)
     tally = tables.tally(compare.tallies(best, config["methods"]))
+    gains = tables.gains(best, config["methods"], config["batch_sizes"])
     title = f"Fine-tuning grid: {len(config['pairs'])} pairs, {config['seeds']} seeds"
     places = list(dict.fromkeys(key.place for key in planned))
     done = sum(key in records for key in planned)
@@ -62,6 +63,11 @@ def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> li
         "",
         *tally,
         "",
+        "How far each form lies above its regularizer in test accuracy, in points: the "
+        "mean over pairs.",
+        "",
+        *gains,
+        "",
         "## Figures",
         "",
         *_figures(folder, records, best, planned),
@@ -77,8 +83,9 @@ def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> li
         lines += [*tables.results(best, records, planned, place), ""]
     failed, missing = tables.failures(records), tables.missing(planned, records)
     lines += ["## Cells without a result", "", *(failed + missing or ["None."]), ""]
-    # By itself too, for a page that quotes it.
+    # By themselves too, for a page that quotes them.
     (folder / "tally.md").write_text("\n".join(tally) + "\n")
+    (folder / "gains.md").write_text("\n".join(gains) + "\n")
     markdown = "\n".join(lines)
     (folder / "report.md").write_text(markdown)
     (folder / "report.html").write_text(html(folder, title, markdown))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.grid import compare
 from experiments.grid.choose import Records, succeeded
 from experiments.grid.compare import Best, Difference, Tally, between
 from experiments.grid.plan import Key, Place
@@ -81,6 +82,25 @@ def tally(tallies: Sequence[Tally]) -> list[str]:
             + " | ".join(map(str, (*counts, sum(counts))))
             + " |"
         )
+    return lines
+
+
+def gains(best: Best, methods: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """How much each form gains over its regularizer, by batch size."""
+    lines = [
+        "| method | against | "
+        + " | ".join(f"batches of {size}" for size in sizes)
+        + " |",
+        "|---|---|" + "--:|" * len(sizes),
+    ]
+    for name in methods:
+        found = compare.gains(best, name)
+        if found:
+            texts = (_signed(found[x]) if x in found else "–" for x in sizes)
+            baseline = METHODS[METHODS[name].baseline or name].label
+            lines.append(
+                f"| {METHODS[name].label} | {baseline} | {' | '.join(texts)} |"
+            )
     return lines
 
 
