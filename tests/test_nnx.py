@@ -20,6 +20,9 @@ from dtnh_jax.nnx import nnx_pair_value_and_grad  # noqa: E402
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
 Y = jnp.arange(8) % 2
 
+# Flax called it `pure` until 0.12.5.
+as_pure = getattr(nnx, "as_pure", None) or nnx.pure
+
 
 class Model(nnx.Module):
     """With all that a forward pass may change: statistics, a random stream, a count."""
@@ -50,7 +53,7 @@ ARGS = X, Y, jnp.ones((8, 4))
 def pure(state):
     """Arrays by path, of a state or of a module's."""
     state = state if isinstance(state, nnx.State) else nnx.state(state)
-    return dict(nnx.to_flat_state(nnx.pure(state)))
+    return dict(nnx.to_flat_state(as_pure(state)))
 
 
 def same(actual, expected, rtol=1e-6):
@@ -118,7 +121,7 @@ def test_the_pair_goes_into_the_optimizer():
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     start = nnx.clone(model)
     _, pair, _ = by_nnx(model, *ARGS)
-    pair = jax.tree.map(jnp.asarray, nnx.pure(pair))
+    pair = jax.tree.map(jnp.asarray, as_pure(pair))
     d, _ = dtnh(2.0).update(pair, dtnh(2.0).init(pair.empirical))
 
     @nnx.jit
@@ -130,7 +133,7 @@ def test_the_pair_goes_into_the_optimizer():
     step(model, optimizer)
     moved = jax.tree.map(
         lambda w, w0: (w0 - w) / 0.1,
-        *(nnx.pure(nnx.state(m, nnx.Param)) for m in (model, start)),
+        *(as_pure(nnx.state(m, nnx.Param)) for m in (model, start)),
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-3, 1e-5), moved, d)
     assert model.calls[...] == 1
