@@ -1,8 +1,8 @@
 """The paper's questions on small grey images and a small network, on a CPU.
 
 Command: ``python -m experiments grid small``, then
-``python -m experiments report runs/grid/small``. 585 cells; their own times, beside
-other work on two cores, add up to 2.4 hours. Result: ``experiments/results/grid-small``.
+``python -m experiments report runs/grid/small``. Expected: 585 cells took 2.4 hours,
+beside other work on two cores. Result: ``experiments/results/grid-small``.
 
 Sources that suit (MNIST's digits for scikit-learn's), that suit less (clothing and
 animals for digits) and that do not (permuted pixels, random labels). Batches of a
