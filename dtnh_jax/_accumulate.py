@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import _average, _checks, _projection
+from dtnh_jax import _average, _checks, _precision
 from dtnh_jax._pair import GradientPair
 
 
@@ -176,7 +176,7 @@ def _step_of_mean(mean: jax.Array, new: Any, count: jax.Array) -> jax.Array:
     """The mean of ``count + 1`` numbers from that of ``count`` and one more."""
     wide = jnp.asarray(new).astype(mean.dtype)
     real = jnp.finfo(mean.dtype).dtype
-    return mean + _projection.times(wide - mean, 1 / (count + 1).astype(real))
+    return mean + _precision.times(wide - mean, 1 / (count + 1).astype(real))
 
 
 def _check_skip(skip: Any) -> None:

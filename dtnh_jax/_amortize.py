@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _axes, _checks, _groups, _projection, _transform
+from dtnh_jax import _axes, _checks, _groups, _precision, _projection, _transform
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._value_and_grad import pair_value_and_grad, unpack
 
@@ -153,7 +153,7 @@ def amortized_value_and_grad(
     def reuse(state, *args, **kwargs):
         def weighted(*args, **kwargs):
             values, aux = unpack(fun(*args, **kwargs), has_aux)
-            dtype = _projection.accumulator(list(values))
+            dtype = _precision.accumulator(list(values))
             a, b = (
                 factor.astype(dtype) * value.astype(dtype)
                 for factor, value in zip(state[1:3], values, strict=True)

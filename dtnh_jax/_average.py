@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _projection
+from dtnh_jax import _precision
 
 
 def init(params: optax.Params, dtype: Any | None) -> optax.Updates:
     """Zeros shaped like ``params``, of ``dtype`` or of float32 at least."""
 
     def wide(p):
-        return _projection.accumulate_in(_projection.accumulator([p]), p)
+        return _precision.accumulate_in(_precision.accumulator([p]), p)
 
     def zeros(p):
         # As Optax has it, parameters may be abstract here: of a shape and a dtype only.
@@ -27,9 +27,9 @@ def update(average: optax.Updates, gradient: optax.Updates, decay: Any) -> Any:
     """``decay * average + (1 - decay) * gradient``, in the type of the average."""
 
     def step(m, g):
-        wide = _projection.accumulate_in(_projection.accumulator([m, g]), m)
+        wide = _precision.accumulate_in(_precision.accumulator([m, g]), m)
         new = g.astype(wide.dtype)
-        moved = new + _projection.times(wide - new, jnp.asarray(decay))
+        moved = new + _precision.times(wide - new, jnp.asarray(decay))
         return moved.astype(m.dtype)
 
     return jax.tree.map(step, average, gradient)

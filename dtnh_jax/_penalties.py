@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _checks, _projection, _regularizers
+from dtnh_jax import _checks, _precision, _regularizers
 
 
 def l2_sp_penalty(
@@ -55,7 +55,7 @@ def l2_sp_penalty(
     anchors = _regularizers.anchors_of(pretrained)
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
     deviations = [_regularizers.deviation(anchors, path, w) for path, w in flat]
-    dtype = _projection.accumulator([away for away, _ in deviations])
+    dtype = _precision.accumulator([away for away, _ in deviations])
     total = jnp.zeros((), dtype)
     for away, is_new in deviations:
         factor = jnp.asarray(beta if is_new else alpha, dtype) / 2
@@ -117,7 +117,7 @@ def feature_distillation(
     flat, treedef = jax.tree_util.tree_flatten_with_path(student)
     targets = jax.tree.leaves(teacher)
     weights = _channel_weights(channel_weights, flat, treedef)
-    dtype = _projection.accumulator([x for _, x in flat] + targets)
+    dtype = _precision.accumulator([x for _, x in flat] + targets)
     total = jnp.zeros((), dtype)
     for (path, s), t, a in zip(flat, targets, weights, strict=True):
         if s.ndim < 2:
@@ -125,7 +125,7 @@ def feature_distillation(
                 "a feature map must be of shape [batch, ..., channels], got "
                 f"{s.shape} {_checks.at(path)}"
             )
-        s, t = (_projection.accumulate_in(dtype, x) for x in (s, t))
+        s, t = (_precision.accumulate_in(dtype, x) for x in (s, t))
         by_channel = jnp.sum(_square(s - jax.lax.stop_gradient(t)), range(s.ndim - 1))
         if a is not None:
             by_channel = by_channel * a.astype(dtype)
@@ -186,7 +186,7 @@ def logit_distillation(
             "logits must be of one shape [..., classes], got student's "
             f"{student.shape}, teacher's {teacher.shape}"
         )
-    dtype = _projection.accumulator([student, teacher])
+    dtype = _precision.accumulator([student, teacher])
     t = jax.lax.stop_gradient(jnp.asarray(temperature, dtype))
     divergence = _divergence(
         student.astype(dtype) / t, jax.lax.stop_gradient(teacher).astype(dtype) / t

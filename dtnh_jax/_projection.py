@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _axes, _checks, _groups
+from dtnh_jax import _axes, _checks, _groups, _precision, _sums
 
 
 class Geometry(NamedTuple):
@@ -75,10 +75,12 @@ def geometry(
         ``r`` whose squares all underflow beside a ``g`` whose do not need not be told
         from zero.
     """
-    dtype = accumulator([*reference, *regularizer])
+    dtype = _precision.accumulator([*reference, *regularizer])
     small = np.exp2(np.asarray(-np.finfo(dtype).maxexp * 15 // 32, dtype))
-    scale = np.exp2(np.asarray(_shift(dtype), dtype))
-    sums = functools.partial(_sums, reference, regularizer, groups, axes.copies, dtype)
+    scale = np.exp2(np.asarray(_sums.shift(dtype), dtype))
+    sums = functools.partial(
+        _sums.sums, reference, regularizer, groups, axes.copies, dtype
+    )
     angles = functools.partial(_angles, scale=scale, small=small)
     plain = sums()
     tiny = plain[:2] < small
@@ -108,7 +110,7 @@ def geometry(
 def _angles(
     plain: jax.Array, scaled: jax.Array, *, scale: np.ndarray, small: np.ndarray
 ) -> Geometry:
-    """The geometry from both sets of sums, each ``[3, K]``; see :func:`_sums`."""
+    """The geometry from both sets of sums, each ``[3, K]``; see :func:`_sums.sums`."""
     one = np.ones_like(scale)
     plain = jnp.where(jnp.isinf(plain).any(0), jnp.nan, plain)
     # Norms are kept as (norm times scale, scale) until they have divided something.
@@ -126,30 +128,6 @@ def _angles(
         regularizer_norm=norm[1],
         unit=(up[0], inverse[0]),
     )
-
-
-def _sums(
-    reference: list[jax.Array],
-    regularizer: list[jax.Array],
-    groups: _groups.Groups,
-    copies: tuple[int, ...],
-    dtype: np.dtype,
-    scaled_up: bool = False,
-) -> jax.Array:
-    """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``.
-
-    A leaf of which several devices hold a copy is shared out among them, so that it
-    counts once in the total of all.
-    """
-    sums = [[jnp.zeros((3,), dtype)] for _ in groups.names]
-    for g, r, k, n in zip(reference, regularizer, groups.of_leaf, copies, strict=True):
-        g, r = accumulate_in(dtype, g), accumulate_in(dtype, r)
-        if scaled_up:
-            g, r = _scaled_up(g), _scaled_up(r)
-        three = jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)])
-        sums[k].append(three if n == 1 else three / n)
-    totals = [jnp.sum(jnp.stack(x), axis=0) for x in sums]
-    return jnp.stack(totals, axis=1) if sums else jnp.zeros((3, 0), dtype)
 
 
 def plan(
@@ -195,12 +173,14 @@ def remainder(
 ) -> jax.Array:
     """``r'`` for one leaf of group ``k``, in the accumulator's type."""
     dtype = geo.cosine.dtype
-    kept = times(accumulate_in(dtype, regularizer), plan_.keep[k])
-    unit = accumulate_in(dtype, reference)
+    kept = _precision.times(_precision.accumulate_in(dtype, regularizer), plan_.keep[k])
+    unit = _precision.accumulate_in(dtype, reference)
     for factor in geo.unit:
-        unit = times(unit, factor[k])
+        unit = _precision.times(unit, factor[k])
     # Even an exact zero, subtracted, would turn -0.0 into 0.0.
-    return jnp.where(plan_.push[k] == 0, kept, kept - times(unit, plan_.push[k]))
+    return jnp.where(
+        plan_.push[k] == 0, kept, kept - _precision.times(unit, plan_.push[k])
+    )
 
 
 def project_conflict(
@@ -260,50 +240,6 @@ def project_conflict(
     )
 
 
-def _shift(dtype: Any) -> int:
-    """The power of two by which small numbers are scaled up; 64 in float32."""
-    return jnp.finfo(dtype).maxexp // 2
-
-
-def _scaled_up(x: jax.Array) -> jax.Array:
-    """``x`` times two to the power of ``_shift``, exact, by adding to its exponent.
-
-    Not a multiplication: XLA may fold (g * 2^64) * (r * 2^64) into (g * r) * infinity,
-    through an optimization barrier too. Numbers too large to be scaled come out as
-    anything; their sums are not used.
-    """
-    if jnp.iscomplexobj(x):
-        return jax.lax.complex(_scaled_up(jnp.real(x)), _scaled_up(jnp.imag(x)))
-    info = jnp.finfo(x.dtype)
-    integer = np.dtype(f"int{info.bits}")
-    added = np.asarray(_shift(x.dtype) << info.nmant, integer)
-    bits = jax.lax.bitcast_convert_type(x, integer)
-    scaled = jax.lax.bitcast_convert_type(bits + added, x.dtype)
-    return jnp.where(jnp.abs(x) < info.tiny, 0, scaled)
-
-
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Real inner product, as a sum that keeps every array in its own sharding."""
-    return jnp.sum(jnp.real(jnp.conj(a) * b))
-
-
-def accumulator(leaves: list[jax.Array]) -> np.dtype:
-    """float64 if any leaf is that precise, else float32."""
-    precise = any(jnp.finfo(x.dtype).bits == 64 for x in leaves)
-    return np.dtype(np.float64 if precise else np.float32)
-
-
 def add(base: jax.Array, remainder_: jax.Array, dtype: Any) -> jax.Array:
     """``d = u + r'`` for one leaf, summed in the accumulator's type, then ``dtype``."""
     return (base.astype(remainder_.dtype) + remainder_).astype(dtype)
-
-
-def times(x: jax.Array, factor: Any) -> jax.Array:
-    """A leaf, real or complex, times a real scalar."""
-    return x * factor.astype(x.dtype)
-
-
-def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
-    if jnp.iscomplexobj(x):
-        return x.astype(np.result_type(dtype, np.complex64))
-    return x.astype(dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import keystr
 
-from dtnh_jax import _checks, _projection
+from dtnh_jax import _checks, _precision
 from dtnh_jax._pair import GradientPair
 
 
@@ -76,10 +76,8 @@ def l2_sp(
 
         def pull(path, w):
             away, is_new = deviation(anchors, path, w)
-            factor = jnp.asarray(
-                beta if is_new else alpha, _projection.accumulator([w])
-            )
-            return _projection.times(away, factor).astype(w.dtype)
+            factor = jnp.asarray(beta if is_new else alpha, _precision.accumulator([w]))
+            return _precision.times(away, factor).astype(w.dtype)
 
         r = jax.tree_util.tree_map_with_path(pull, params)
         return GradientPair(empirical=updates, regularizer=r), state
@@ -100,11 +98,11 @@ def deviation(
 ) -> tuple[jax.Array, bool]:
     """``w - w0`` in float32 at least, or ``w`` itself and True where it is new."""
     w0 = _anchor(anchors, path, w)
-    dtype = _projection.accumulator([w])
-    wide = _projection.accumulate_in(dtype, w)
+    dtype = _precision.accumulator([w])
+    wide = _precision.accumulate_in(dtype, w)
     if w0 is None:
         return wide, True
-    return wide - _projection.accumulate_in(dtype, w0), False
+    return wide - _precision.accumulate_in(dtype, w0), False
 
 
 def _key(path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _average, _axes, _checks, _groups, _projection
+from dtnh_jax import _average, _axes, _checks, _groups, _precision, _projection
 
 RULES = ("project", "drop", "ignore")
 
@@ -215,7 +215,7 @@ def dtnh(
         geo = _projection.geometry(g, r, groups, axes, summed=True)
         if reference_decay is not None:
             longer = _average.correction(reference_decay, count)
-            norm = _projection.times(geo.reference_norm, longer)
+            norm = _precision.times(geo.reference_norm, longer)
             geo = geo._replace(reference_norm=norm)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, max_ratio)

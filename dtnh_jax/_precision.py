@@ -1,0 +1,25 @@
+"""In which type sums are taken, whatever the type of the arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def accumulator(leaves: list[jax.Array]) -> np.dtype:
+    """float64 if any leaf is that precise, else float32."""
+    precise = any(jnp.finfo(x.dtype).bits == 64 for x in leaves)
+    return np.dtype(np.float64 if precise else np.float32)
+
+
+def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
+    """``x`` in ``dtype``, or, if it is complex, in the complex type made of two."""
+    if jnp.iscomplexobj(x):
+        return x.astype(np.result_type(dtype, np.complex64))
+    return x.astype(dtype)
+
+
+def times(x: jax.Array, factor: Any) -> jax.Array:
+    """A leaf, real or complex, times a real scalar."""
+    return x * factor.astype(x.dtype)
