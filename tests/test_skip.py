@@ -440,7 +440,7 @@ print("ok")
 
 
 def test_inside_shard_map_all_devices_skip_where_one_has_to():
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True

@@ -97,7 +97,7 @@ BODIES = {
     ),
 }
 TRANSFORMS = {
-    "eager": lambda f: f,
+    "none": lambda f: f,
     "jit": jax.jit,
     "vmap": lambda f: lambda w: jax.tree.map(lambda a: a[0], jax.vmap(f)(w[None])),
     "scan": lambda f: lambda w: jax.lax.scan(lambda c, _: (c, f(c)), w, length=1)[1],
@@ -109,18 +109,23 @@ TRANSFORMS = {
 @pytest.mark.parametrize("body", BODIES)
 def test_under_transformations_and_round_them(body, transform):
     fun = functools.partial(BODIES[body], x=X)
-    actual = TRANSFORMS[transform](pair_value_and_grad(fun))(W)
+    actual = jax.jit(TRANSFORMS[transform](pair_value_and_grad(fun)))(W)
     if transform == "scan":
         actual = jax.tree.map(lambda a: a[0], actual)
-    close(actual, by_jax(fun, W))
+    close(actual, twice(body))
+
+
+@functools.cache
+def twice(body):
+    return jax.jit(functools.partial(by_jax, functools.partial(BODIES[body], x=X)))(W)
 
 
 @pytest.mark.parametrize("body", ["plain", "jit", "checkpoint"])
 def test_gradient_of_the_gradients(body):
     fun = functools.partial(BODIES[body], x=X)
     product = lambda both: jnp.sum(both[1].empirical * both[1].regularizer)  # noqa: E731
-    actual = jax.grad(lambda w: product(pair_value_and_grad(fun)(w)))(W)
-    close(actual, jax.grad(lambda w: product(by_jax(fun, w)))(W))
+    actual = jax.jit(jax.grad(lambda w: product(pair_value_and_grad(fun)(w))))(W)
+    close(actual, jax.jit(jax.grad(lambda w: product(by_jax(fun, w))))(W))
 
 
 def test_complex_arguments_follow_the_convention_of_jax():
@@ -181,8 +186,11 @@ def test_the_function_runs_once_and_both_values_see_one_mask():
     np.testing.assert_array_equal(pair.regularizer, 2.0 * np.asarray(mask))
 
 
-def cost(fun, args):
-    compiled = jax.jit(fun).lower(*args).compile()
+@functools.cache
+def cost(way, network, penalty):
+    """Flops, and bytes beside arguments and results, of a way to both gradients."""
+    fun = way(networks.losses(network, penalty))
+    compiled = jax.jit(fun).lower(*networks.arguments(network)).compile()
     memory = compiled.memory_analysis().temp_size_in_bytes
     return compiled.cost_analysis()["flops"], memory
 
@@ -232,24 +240,22 @@ MLPS = [
 @pytest.mark.parametrize(("network", "penalty"), MLPS + RESNETS)
 def test_work_and_memory(network, penalty):
     """5/3 of the joint gradient's work at most, and less where the penalty is early."""
-    args = networks.arguments(network)
-    fun = networks.losses(network, penalty)
-    work, memory = cost(pair_value_and_grad(fun), args)
-    work_of_sum, _ = cost(of_the_sum(fun), args)
-    _, memory_of_two = cost(separately(fun), args)
+    work, memory = cost(pair_value_and_grad, network, penalty)
+    work_of_sum, _ = cost(of_the_sum, network, penalty)
+    _, memory_of_two = cost(separately, network, penalty)
     assert 1 < work / work_of_sum <= (1.45 if penalty == 3 else 1.70)
     assert memory <= memory_of_two
 
 
 def test_the_measure_sees_what_other_ways_cost():
     """A test of the test."""
-    args = networks.arguments(networks.Mlp())
+    mlp = networks.Mlp()
     for penalty, bound, way in (
         ("logits", 1.9, two_forward_passes),
         (3, 1.6, one_hot_pullbacks),
     ):
-        fun = networks.losses(networks.Mlp(), penalty)
-        assert cost(way(fun), args)[0] > bound * cost(of_the_sum(fun), args)[0]
+        work_of_sum, _ = cost(of_the_sum, mlp, penalty)
+        assert cost(way, mlp, penalty)[0] > bound * work_of_sum
 
 
 def returns(output, **kwargs):

@@ -16,28 +16,17 @@ def digits(count=200):
 
 
 def parameters(seed):
+    """Two arrays: each one more makes every program here slower to compile."""
     rng = np.random.default_rng(seed)
-    sizes = ((64, 32), (32, 10))
     return {
-        f"layer{i}": {
-            "kernel": jnp.asarray(rng.normal(0, a**-0.5, (a, b)), jnp.float32),
-            "bias": jnp.zeros(b, jnp.float32),
-        }
-        for i, (a, b) in enumerate(sizes)
+        name: jnp.asarray(rng.normal(0, inputs**-0.5, (inputs, outputs)), jnp.float32)
+        for name, inputs, outputs in (("layer0", 64, 32), ("layer1", 32, 10))
     }
 
 
-def logits(params, images):
-    return _dense(params["layer1"], jax.nn.relu(_dense(params["layer0"], images)))
-
-
 def loss(params, images, labels):
-    scores = logits(params, images)
+    scores = jax.nn.relu(images @ params["layer0"]) @ params["layer1"]
     return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
-
-
-def _dense(layer, x):
-    return x @ layer["kernel"] + layer["bias"][None]
 
 
 def moved(params, direction):
@@ -45,11 +34,12 @@ def moved(params, direction):
     return jax.tree.map(lambda w, x: w - 0.01 * x, params, direction)
 
 
-def gradients(tx, steps, *, weight=1.0, batch=20, seed=0):
+def gradients(tx, beside, steps, *, batch=20, seed=0):
     """Trains with L2-SP towards random, that is harmful, parameters.
 
-    Returns the trees ``g``, ``r`` and ``d`` (what ``tx``, which takes pairs, makes of
-    them) of every step, stacked along the first axis.
+    Returns the trees ``g``, ``r``, ``d`` and ``u`` of every step, stacked along the
+    first axis: ``d`` is what ``tx``, which takes pairs, makes of both gradients, and
+    moves the parameters; ``u`` is what ``beside`` makes of ``g`` alone.
     """
     images, labels = digits()
     anchor = parameters(seed + 1)
@@ -57,11 +47,12 @@ def gradients(tx, steps, *, weight=1.0, batch=20, seed=0):
     order = np.random.default_rng(seed).integers(0, len(labels), (steps, batch))
 
     def step(carry, rows):
-        params, state = carry
+        params, state, other = carry
         g = jax.grad(loss)(params, images[rows], labels[rows])
-        r = jax.tree.map(lambda w, w0: weight * (w - w0), params, anchor)
+        r = jax.tree.map(jnp.subtract, params, anchor)
         d, state = tx.update(g, state, params, regularizer_grads=r)
-        return (moved(params, d), state), (g, r, d)
+        u, other = beside.update(g, other, params)
+        return (moved(params, d), state, other), (g, r, d, u)
 
-    (_, _), trees = jax.lax.scan(step, (params, tx.init(params)), jnp.asarray(order))
-    return trees
+    start = params, tx.init(params), beside.init(params)
+    return jax.lax.scan(step, start, jnp.asarray(order))[1]

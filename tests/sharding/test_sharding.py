@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def run(*arguments):
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     checks = sorted(HERE.glob("check_*.py"))

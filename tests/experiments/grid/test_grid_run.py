@@ -26,7 +26,7 @@ def test_every_cell_of_the_plan_is_one_line(finished, tiny):
     planned = set(plan.cells(dataclasses.asdict(tiny), rates))
     assert {plan.key_of(record) for record in found} == planned
     assert len(found) == len(planned)
-    assert len(planned) == 2 * 4 * 2
+    assert len(planned) == 2 * 3 * 2
 
 
 def test_a_regularizer_is_tried_at_the_rate_that_plain_fine_tuning_chose(finished):
