@@ -6,7 +6,7 @@ BUSY := $(VENV)/.installing
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow test-oldest lint format docs bench dist clean help
+.PHONY: demo test test-slow test-oldest lint format docs linkcheck bench dist clean help
 
 # BUSY is left behind only where an installation was interrupted: packages may then be
 # half written in a way that pip does not see, so the environment is made anew.
@@ -50,12 +50,17 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html
 	$(RUN) docs/fill.py --check
 	$(RUN) -m sphinx -W -b html docs docs/_build/html
 
+linkcheck: $(STAMP)  ## look whether the links that leave the pages lead somewhere
+	$(RUN) -m sphinx -b linkcheck docs docs/_build/linkcheck
+
 bench: $(STAMP)  ## measure what a step costs; fills benchmarks/README.md
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks report
 
-dist: $(STAMP)  ## build the sdist and the wheel into dist/
+dist: $(STAMP)  ## build the sdist and the wheel into dist/, and check them
+	rm -rf dist
 	$(RUN) -m build
+	$(RUN) -m twine check --strict dist/*
 
 clean:  ## remove what was built; .venv and runs/ stay
 	rm -rf dist docs/_build docs/generated .pytest_cache .ruff_cache .hypothesis .coverage

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from benchmarks.amortized import AmortizedSteps
 from benchmarks.collectives import Collectives
+from benchmarks.import_time import ImportTime
 from benchmarks.peers import Peers
 from benchmarks.projection import Projection
 from benchmarks.report import Report
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "projection": Projection,
     "scaling": Scaling,
     "collectives": Collectives,
+    "import_time": ImportTime,
 }
 # Only by name: peers need packages that nothing else here does.
 BY_NAME = {"peers": Peers, "report": Report}

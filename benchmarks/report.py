@@ -20,6 +20,7 @@ SECTIONS: dict[str, tuple[str, sections.Section]] = {
     "projection": ("Combining two gradients", sections.of_projection),
     "scaling": ("Growth with size", sections.of_scaling),
     "collectives": ("Communication between devices", sections.of_collectives),
+    "import_time": ("Importing", sections.of_import_time),
 }
 PLOTS = {"projection": plots.of_projection, "scaling": plots.of_scaling}
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import collectives, projection, scaling, tables
+from benchmarks import collectives, import_time, projection, scaling, tables
 from benchmarks.results import Record
 
 Section = Callable[[Sequence[Record], Path], list[str]]
@@ -66,6 +66,15 @@ def of_collectives(records: Sequence[Record], folder: Path) -> list[str]:
             tables.markdown(*collectives.table(record.rows)),
             provenance(record),
         ]
+    return blocks
+
+
+def of_import_time(records: Sequence[Record], folder: Path) -> list[str]:
+    del folder
+    blocks = []
+    for record in records:
+        table = tables.markdown(*import_time.table(record.rows))
+        blocks += [table, provenance(record)]
     return blocks
 
 

@@ -1,6 +1,13 @@
 """Sphinx settings. The build needs no network, so there is no intersphinx."""
 
+import hashlib
+from pathlib import Path
+
+import jax
+from sphinx.util import logging
+
 import dtnh_jax
+import dtnh_jax.nnx
 
 project = "dtnh_jax"
 author = "The dtnh_jax authors"
@@ -8,26 +15,68 @@ copyright = author
 release = version = dtnh_jax.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
+    # MathJax lies beside the pages, so that they can be read without a network.
+    "sphinx-mathjax-offline",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "generated"]
 
+# Notebooks run when their page is read, and Sphinx reads again only what has changed.
+# What they print may not be older than the code that they call, so `setup` makes that
+# a part of the settings. Not "cache": from there, myst-nb fills the page, but leaves the
+# notebook to download without its outputs.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
+
 html_theme = "furo"
 html_title = "dtnh_jax"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88
 # A NamedTuple's `Attributes:` would otherwise be listed twice.
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def every_public_name(app, env):
+    """Warns, which fails the build, of public names that have no entry in the API."""
+    documented = env.domains.python_domain.objects
+    for module in (dtnh_jax, dtnh_jax.nnx):
+        for name in module.__all__:
+            if f"{module.__name__}.{name}" not in documented:
+                logging.getLogger(__name__).warning(
+                    "public, but without an entry in api.md: %s.%s",
+                    module.__name__,
+                    name,
+                )
+
+
+def setup(app):
+    app.connect("env-check-consistency", every_public_name)
+
+
+def setup(app):
+    """Has all pages read anew when the code or JAX has changed."""
+    root = Path(__file__).parents[1]
+    code = hashlib.sha256(f"jax {jax.__version__}".encode())
+    for folder in ("dtnh_jax", "experiments"):
+        for path in sorted((root / folder).rglob("*.py")):
+            code.update(path.read_bytes())
+    app.add_config_value("code_digest", code.hexdigest(), rebuild="env")

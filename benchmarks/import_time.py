@@ -1,0 +1,95 @@
+"""How long `import dtnh_jax` takes beside `import optax`, which it contains.
+
+Each import runs in a fresh process, and is timed inside of it: Python's own start does
+not count. A repetition runs both, in random order; before the first each has run once,
+so that bytecode is compiled and files are in the system's cache. Modules are those in
+`sys.modules` afterwards.
+"""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks import results, tables
+from benchmarks.results import FOLDER
+from benchmarks.timing import quartiles, ratio
+
+OURS, REFERENCE = "dtnh_jax", "optax"
+TARGET = 1.1
+
+TIMED = """
+import sys, time
+began = time.perf_counter()
+import {}
+print(time.perf_counter() - began, len(sys.modules))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportTime:
+    """Time the import of dtnh_jax beside that of optax."""
+
+    repetitions: int = 25
+    """Fresh processes for each of the two."""
+    quick: bool = False
+    """Three repetitions only."""
+    out: Path = FOLDER
+    """Folder for the results."""
+
+    def run(self, console: Console) -> Path:
+        """Measures, prints a table and writes JSON; returns its path."""
+        rows = [measured(3 if self.quick else self.repetitions)]
+        console.print(tables.terminal("import", *table(rows)))
+        return results.write("import_time", self, rows, self.out)
+
+
+def measured(repetitions: int) -> dict[str, Any]:
+    """The row: milliseconds and modules of both, and the ratio of the times."""
+    names = (OURS, REFERENCE)
+    modules = {name: imported(name)[1] for name in names}
+    order = np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repetitions):
+        for name in order.permutation(names):
+            seconds[name].append(imported(name)[0])
+    ours, reference = np.array(seconds[OURS]), np.array(seconds[REFERENCE])
+    return {
+        "ours": OURS,
+        "reference": REFERENCE,
+        "ratio": ratio(ours, reference)._asdict(),
+        "ours_ms": quartiles(1e3 * ours)._asdict(),
+        "reference_ms": quartiles(1e3 * reference)._asdict(),
+        "repetitions": repetitions,
+        "modules": modules,
+        "target": TARGET,
+    }
+
+
+def imported(name: str) -> tuple[float, int]:
+    """Seconds that the import of ``name`` takes in a fresh process, and modules."""
+    command = [sys.executable, "-c", TIMED.format(name)]
+    done = subprocess.run(command, cwd=results.ROOT, stdout=subprocess.PIPE, check=True)
+    seconds, modules = done.stdout.split()
+    return float(seconds), int(modules)
+
+
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], tables.Cells]:
+    """Headings and cells: one row, times and modules of both side by side."""
+    headings = ["import", "reference", "ratio", "target", "ms", "modules"]
+    cells = [
+        [
+            row["ours"],
+            row["reference"],
+            tables.spread(row["ratio"]),
+            tables.number(row["target"], ".2f"),
+            f"{row['ours_ms']['median']:.0f} / {row['reference_ms']['median']:.0f}",
+            f"{row['modules'][row['ours']]} / {row['modules'][row['reference']]}",
+        ]
+        for row in rows
+    ]
+    return headings, cells
