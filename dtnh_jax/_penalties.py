@@ -207,7 +207,7 @@ def _divergence_jvp(primals, tangents):
     """In the student alone, ``softmax(student) - softmax(teacher)``.
 
     Differentiated step by step it would be ``softmax(student) * sum(p) - p``, which is
-    not zero where the two agree, as the sum is 1 only up to rounding.
+    further from zero where the two agree, as the sum is 1 only up to rounding.
     """
     student, teacher = primals
     difference = jax.nn.softmax(student) - jax.nn.softmax(teacher)

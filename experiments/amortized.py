@@ -25,7 +25,6 @@ from dtnh_jax import (
 )
 from experiments import models
 from experiments.data import load
-from experiments.errors import InputError
 from experiments.finetune import Target, few_shot_target, finetune, start_and_order
 from experiments.methods import FEATURE_SCALE
 from experiments.models import Architecture
@@ -34,42 +33,33 @@ from experiments.progress import Reporter
 from experiments.recipe import OPTIMIZERS, Recipe, batch_order
 from experiments.report import provenance
 from experiments.results import about, estimate
+from experiments.study import Study
 from experiments.train import accuracy, cross_entropy
 
 ROUNDING = 1e-4  # relative, of <g, d> and |g|^2
 
 
 @dataclasses.dataclass(frozen=True)
-class AmortizedStudy:
+class AmortizedStudy(Study):
     """Distill with the weights of the two losses measured in every k-th step."""
 
     out: Path = Path("runs/amortized")
-    """Folder for results.json and table.md; made where it is missing."""
-    cache: Path = Path("runs/cache")
-    """Folder where pretrained networks are kept between runs."""
     every: tuple[int, ...] = (1, 4, 16, 64)
     """Steps from one measurement to the next, k; the first is compared with."""
     weights: tuple[float, ...] = (0.1, 1.0)
     """Weights λ of the distillation."""
     decay: float = 0.9
     """Of the moving average of what was measured, in the rows that have one."""
-    seeds: int = 10
-    """Independent repetitions, at least 2."""
-    steps: int = 200
-    """Updates, of 10 images each."""
-    epochs: int = 20
-    """Passes over the source in pretraining."""
-    quiet: bool = False
-    """Print the table alone, no progress."""
 
 
 def run(config: AmortizedStudy, console: Console) -> None:
     """Runs the study, prints the table and writes the files."""
-    if config.seeds < 2:
-        raise InputError(f"seeds must be at least 2, got {config.seeds}")
+    config.check()
     reporter = Reporter(console, config.quiet)
     architecture, recipe = Architecture(), Recipe(config.steps, batch_size=10)
-    target = few_shot_target(load("digits", architecture.side), 3, config.seeds)
+    target = few_shot_target(
+        load("digits", architecture.side), config.per_class, config.seeds
+    )
     rows = []
     for name in ("mnist", "mnist:random-labels"):
         source = load(name, architecture.side)

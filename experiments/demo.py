@@ -16,7 +16,7 @@ because of where it pulls to.
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from rich.console import Console
 from tyro.conf import arg
@@ -31,10 +31,11 @@ from experiments.progress import Reporter
 from experiments.recipe import Recipe
 from experiments.report import publish
 from experiments.results import about, estimate
+from experiments.study import Study
 
 
 @dataclasses.dataclass(frozen=True)
-class Demo:
+class Demo(Study):
     """Fine-tune pretrained networks eight ways, from a good and an unsuitable source.
 
     Writes results.jsonl, table.md, accuracy.png and conflict.png; takes about two
@@ -42,9 +43,6 @@ class Demo:
     """
 
     out: Path = Path("runs/demo")
-    """Folder for the results; made where it is missing."""
-    cache: Path = Path("runs/cache")
-    """Folder where pretrained networks are kept between runs."""
     sources: tuple[str, ...] = ("mnist", "mnist:random-labels")
     """Data sets to pretrain on, plain or spoiled (mnist:permuted-pixels)."""
     target: str = "digits"
@@ -53,50 +51,34 @@ class Demo:
     """Methods to compare."""
     weights: Annotated[tuple[float, ...], arg(name="lambda")] = (0.1, 1.0)
     """Weights λ of the regularizer; methods without one run once."""
-    seeds: int = 10
-    """Independent repetitions, at least 2: pretraining, images, head and order vary."""
-    per_class: int = 3
-    """Training images of each class of the target; the others are held out."""
-    steps: int = 200
-    """Updates in fine-tuning, of 10 images each."""
-    epochs: int = 20
-    """Passes over the source in pretraining."""
     quick: bool = False
     """At most 2 seeds, 20 steps and 1 epoch: shows that it runs, nothing more."""
-    quiet: bool = False
-    """Print the table alone, no progress."""
 
+    def check(self) -> None:
+        super().check()
+        for name in ("sources", "methods", "weights"):
+            if not getattr(self, name):
+                raise InputError(f"{name} must name at least one")
+        for weight in self.weights:
+            if weight < 0:
+                raise InputError(f"λ must not be negative, got {weight:g}")
+        for name in self.methods:
+            method(name)
 
-def check(config: Demo) -> None:
-    """Raises an ``InputError`` for what can be seen to be wrong before any work."""
-    for name, least in (("seeds", 2), ("per_class", 1), ("steps", 1), ("epochs", 1)):
-        value = getattr(config, name)
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
-    for name in ("sources", "methods", "weights"):
-        if not getattr(config, name):
-            raise InputError(f"{name} must name at least one")
-    for weight in config.weights:
-        if weight < 0:
-            raise InputError(f"λ must not be negative, got {weight:g}")
-    for name in config.methods:
-        method(name)
-
-
-def shortened(config: Demo) -> Demo:
-    """The quick form of a configuration."""
-    return dataclasses.replace(
-        config,
-        seeds=min(config.seeds, 2),
-        steps=min(config.steps, 20),
-        epochs=min(config.epochs, 1),
-    )
+    def shortened(self) -> Self:
+        """The quick form."""
+        return dataclasses.replace(
+            self,
+            seeds=min(self.seeds, 2),
+            steps=min(self.steps, 20),
+            epochs=min(self.epochs, 1),
+        )
 
 
 def run(config: Demo, console: Console) -> None:
     """Runs the demo, prints the table and writes the files."""
-    check(config)
-    config = shortened(config) if config.quick else config
+    config.check()
+    config = config.shortened() if config.quick else config
     reporter = Reporter(console, config.quiet)
     side = Architecture().side
     sources = [load(name, side) for name in config.sources]

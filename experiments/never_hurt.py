@@ -10,7 +10,7 @@ not run again: a study that was cut short goes on where it was.
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +18,14 @@ from tyro.conf import arg
 
 from experiments import cells, never_hurt_report
 from experiments.data import load
-from experiments.errors import InputError, unknown
+from experiments.errors import unknown
 from experiments.finetune import Target, few_shot_target, finetune, from_scratch
 from experiments.methods import METHODS
 from experiments.models import Architecture, Params
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
+from experiments.study import LEAST, Study
 
 # Target, and the sources to it: a related task, another task, permuted pixels, labels
 # without meaning, and no pretraining at all. The empty name stands for random weights.
@@ -56,7 +57,7 @@ LEARNING_RATES = {"sgd": 0.01, "adam": 0.003}
 
 
 @dataclasses.dataclass(frozen=True)
-class NeverHurt:
+class NeverHurt(Study):
     """Hold every rule against plain fine-tuning, from suitable to harmful sources.
 
     Writes cells.jsonl, table.md and never-hurt.png; takes about 40 minutes on two
@@ -64,9 +65,6 @@ class NeverHurt:
     """
 
     out: Path = Path("runs/never-hurt")
-    """Folder for the results; made where it is missing."""
-    cache: Path = Path("runs/cache")
-    """Folder where pretrained networks are kept between runs."""
     pairs: tuple[str, ...] = tuple(PAIRS)
     """Groups of source-target pairs: select, confirm."""
     optimizers: tuple[str, ...] = ("sgd", "adam")
@@ -75,58 +73,40 @@ class NeverHurt:
     """Rules to compare."""
     weights: Annotated[tuple[float, ...], arg(name="lambda")] = (0.01, 0.1, 1, 10, 100)
     """Weights λ of the regularizer."""
-    seeds: int = 10
-    """Independent repetitions, at least 2: pretraining, images, head and order vary."""
-    per_class: int = 3
-    """Training images of each class of the target; the others are held out."""
-    steps: int = 200
-    """Updates in fine-tuning, of 10 images each."""
-    epochs: int = 20
-    """Passes over the source in pretraining."""
     quick: bool = False
     """2 seeds, 10 steps, 1 epoch, 2 rules, 2 weights: shows that it runs, no more."""
-    quiet: bool = False
-    """Print the table alone, no progress."""
 
+    def check(self) -> None:
+        super().check()
+        for kind, chosen, known in (
+            ("group of pairs", self.pairs, PAIRS),
+            ("optimizer", self.optimizers, LEARNING_RATES),
+            ("rule", self.rules, METHODS),
+        ):
+            for name in chosen:
+                if name not in known:
+                    raise unknown(kind, name, known)
 
-def shortened(config: NeverHurt) -> NeverHurt:
-    """The quick form of a configuration."""
-    return dataclasses.replace(
-        config,
-        seeds=2,
-        steps=min(config.steps, 10),
-        epochs=1,
-        rules=config.rules[:2],
-        weights=config.weights[:2],
-        optimizers=config.optimizers[:1],
-    )
-
-
-def check(config: NeverHurt) -> None:
-    """Raises an ``InputError`` for what can be seen to be wrong before any work."""
-    for kind, chosen, known in (
-        ("group of pairs", config.pairs, PAIRS),
-        ("optimizer", config.optimizers, LEARNING_RATES),
-        ("rule", config.rules, METHODS),
-    ):
-        for name in chosen:
-            if name not in known:
-                raise unknown(kind, name, known)
-    for name, least in (("seeds", 2), ("per_class", 1), ("steps", 1), ("epochs", 1)):
-        if getattr(config, name) < least:
-            raise InputError(
-                f"{name} must be at least {least}, got {getattr(config, name)}"
-            )
+    def shortened(self) -> Self:
+        """The quick form."""
+        return dataclasses.replace(
+            self,
+            seeds=2,
+            steps=min(self.steps, 10),
+            epochs=1,
+            rules=self.rules[:2],
+            weights=self.weights[:2],
+            optimizers=self.optimizers[:1],
+        )
 
 
 def run(config: NeverHurt, console: Console) -> None:
     """Runs what is missing, then writes and prints the report."""
-    check(config)
-    config = shortened(config) if config.quick else config
+    config.check()
+    config = config.shortened() if config.quick else config
     reporter = Reporter(console, config.quiet)
     path = config.out / "cells.jsonl"
-    fields = ("seeds", "per_class", "steps", "epochs")
-    settings = {name: getattr(config, name) for name in fields}
+    settings = {name: getattr(config, name) for name in LEAST}
     done = {_key(cell) for cell in cells.resume(path, settings)}
     plan = [cell for cell in _plan(config) if _key(cell) not in done]
     bodies: dict[str, tuple[str, Params]] = {}

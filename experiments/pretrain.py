@@ -184,7 +184,10 @@ def _read(folder: Path, architecture, description: dict) -> Pretrained:
     keys = jax.ShapeDtypeStruct((description["seeds"],), jax.random.key(0).dtype)
     like = jax.eval_shape(jax.vmap(architecture.init), keys)
     with ocp.StandardCheckpointer() as checkpointer:
-        params = checkpointer.restore(folder / "params", like)
+        restored = checkpointer.restore(folder / "params", like)
+    # Orbax commits arrays to a device, and beside those freshly made, which are not,
+    # every program would be compiled twice.
+    params = jax.tree.map(jnp.asarray, jax.device_get(restored))
     return Pretrained(params, np.asarray(entry["accuracy"], np.float32), cached=True)
 
 
