@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dtnh_jax import plot_conflict
 from experiments.finetune import Cell
 from experiments.results import estimate
 
@@ -146,32 +147,50 @@ def conflict(path: Path, cells: Sequence[Cell]) -> None:
     """
     figure = Figure(figsize=(1.2 + 4.2 * len(cells), 3.4), layout="constrained")
     panels = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
-    # Blue for agreement, red for conflict. Both ends are dark in greyscale, so every
-    # row's mean stands beside it with its sign.
-    colours = matplotlib.colormaps["RdBu"]
-    image = None
     for panel, cell in zip(panels, cells, strict=True):
-        cosine = cell.trace.cosine.mean(axis=0).T
-        image = panel.imshow(
-            cosine,
-            cmap=colours,
-            vmin=-1,
-            vmax=1,
-            aspect="auto",
-            interpolation="nearest",
-        )
+        cosine_panel(panel, cell.trace.cosine.mean(axis=0), cell.groups)
         panel.set_title(f"from {cell.source}", fontsize=10)
         panel.set_xlabel("step")
-        panel.set_yticks(range(len(cell.groups)), cell.groups)
-        for i, mean in enumerate(cosine.mean(axis=1)):
-            panel.text(
-                cosine.shape[1] * 0.98, i, f"mean {mean:+.2f}".replace("-", "−"),
-                ha="right", va="center", fontsize=8,
-                bbox={"facecolor": "white", "linewidth": 0, "pad": 1.5},
-            )  # fmt: skip
     panels[0].set_ylabel("layer, input to output")
-    if image is not None:
-        bar = figure.colorbar(image, ax=panels, shrink=0.9)
-        bar.set_label("cosine of the two gradients\n(below 0: conflict)")
+    cosine_bar(panels)
     figure.suptitle(conflict_finding(cells), fontsize=10)
     figure.savefig(path, dpi=150)
+
+
+def cosine_panel(
+    panel: Axes,
+    cosine: np.ndarray,
+    groups: Sequence[str],
+    steps: Sequence[float] | np.ndarray | None = None,
+) -> None:
+    """Draws one panel of several that share labels and colour bar.
+
+    Args:
+      panel: where to draw; its title and labels stay as they are.
+      cosine: of the two gradients, ``[T, K]``; each row ends with its mean.
+      groups: ``K`` names.
+      steps: as ``plot_conflict`` takes them.
+    """
+    around = {name: getattr(panel, f"get_{name}")() for name in ("xlabel", "ylabel")}
+    reports = [
+        {group: {"cosine": value} for group, value in zip(groups, row, strict=True)}
+        for row in cosine
+    ]
+    plot_conflict(reports, steps=steps, ax=panel)
+    panel.set(title="", **around)
+    own_bar = panel.collections[0].colorbar
+    assert own_bar is not None
+    own_bar.remove()
+    for y, mean in enumerate(cosine.mean(axis=0)):
+        panel.annotate(
+            f"{mean:+.2f}".replace("-", "−"), (0.98, y),
+            xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7,
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
+        )  # fmt: skip
+
+
+def cosine_bar(panels: np.ndarray, shrink: float = 0.9) -> None:
+    """Draws the colour bar that panels by ``cosine_panel`` share; some may be blank."""
+    drawn = next(panel for panel in panels.flat if panel.collections)
+    bar = drawn.figure.colorbar(drawn.collections[0], ax=panels, shrink=shrink)
+    bar.set_label("cosine of the two gradients\n(dark, below 0: conflict)", fontsize=9)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from experiments.figures import cosine_bar, cosine_panel
 from experiments.grid.compare import Best
 from experiments.grid.figures import form_label, legend, places_of, style
 from experiments.grid.plan import Key, Place
@@ -18,12 +16,13 @@ from experiments.methods import METHODS, family
 def _sheet(places: Sequence[Place], width: float, height: float):
     """A figure with a row for each pair and a column for each batch size.
 
-    Also the panel of each of ``places``; those of others are left blank.
+    Also the panel of each of ``places``; those of others are left blank. At least as
+    wide as its title.
     """
     pairs = list(dict.fromkeys((place.source, place.target) for place in places))
     sizes = list(dict.fromkeys(place.batch_size for place in places))
-    figure = Figure(figsize=(1.4 + width * len(sizes), 1.2 + height * len(pairs)),
-                    layout="constrained")  # fmt: skip
+    size = (max(1.4 + width * len(sizes), 7.0), 1.2 + height * len(pairs))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(pairs), len(sizes), sharex=True, squeeze=False)
     by_place = {
         place: panels[
@@ -47,25 +46,16 @@ def cosine(path: Path, best: Best, planned: Sequence[Key], name: str) -> bool:
     places = [place for place in places_of(planned) if (place, name) in best]
     if not places:
         return False
-    figure, panels, by_place = _sheet(places, 3.0, 1.6)
-    # Blue for agreement, red for conflict. Both ends are dark in greyscale, so every
-    # row's mean stands beside it with its sign.
-    scale = ScalarMappable(Normalize(-1, 1), matplotlib.colormaps["RdBu"])
+    longest = max(
+        len(group) for place in places for group in best[place, name]["groups"]
+    )
+    figure, panels, by_place = _sheet(places, 2.4 + 0.07 * longest, 1.6)
     for place, panel in by_place.items():
         record = best[place, name]
-        values = np.asarray(record["cosine"]).T
-        panel.imshow(
-            values, cmap=scale.cmap, norm=scale.norm, aspect="auto",
-            interpolation="nearest", extent=(0, 100, len(values) - 0.5, -0.5),
-        )  # fmt: skip
-        panel.set_yticks(range(len(values)), record["groups"], fontsize=7)
-        for y, mean in enumerate(values.mean(axis=1)):
-            box = {"facecolor": "white", "linewidth": 0, "pad": 1}
-            text = f"{mean:+.2f}".replace("-", "−")
-            panel.text(98, y, text, ha="right", va="center", fontsize=6, bbox=box)
+        values = np.asarray(record["cosine"])
+        cosine_panel(panel, values, record["groups"], _shares(values))
         _place_title(panel, record, f", λ = {record['weight']:g}")
-    bar = figure.colorbar(scale, ax=panels, shrink=0.6)
-    bar.set_label("cosine of the two gradients\n(below 0: conflict)", fontsize=8)
+    cosine_bar(panels, shrink=0.6)
     figure.suptitle(
         f"{METHODS[name].label}, the plain sum: cosine of regularizer and empirical "
         "gradient\nby layer, input to output (with its mean over the steps)",
@@ -91,11 +81,10 @@ def loss(path: Path, best: Best, planned: Sequence[Key]) -> bool:
             if record is None:
                 continue
             values = record["loss"]
-            share = 100 * (np.arange(len(values)) + 0.5) / len(values)
             colour, line, _ = style(name)
             label = "plain fine-tuning" if name == "plain" else form_label(name)
-            panel.plot(share, values, color=colour, linestyle=line, label=label,
-                       linewidth=1.2)  # fmt: skip
+            panel.plot(_shares(values), values, color=colour, linestyle=line,
+                       linewidth=1.2, label=label)  # fmt: skip
             _place_title(panel, record, "")
         panel.set_yscale("log")
         panel.spines[["top", "right"]].set_visible(False)
@@ -108,6 +97,11 @@ def loss(path: Path, best: Best, planned: Sequence[Key]) -> bool:
     )
     figure.savefig(path, dpi=120)
     return True
+
+
+def _shares(values: Sequence | np.ndarray) -> np.ndarray:
+    """Where, in per cent of the training, the middle of each point lies."""
+    return 100 * (np.arange(len(values)) + 0.5) / len(values)
 
 
 def _place_title(panel, record, more: str) -> None:
