@@ -27,12 +27,12 @@ extensions = [
 exclude_patterns = ["_build", "generated"]
 
 # Notebooks run when their page is read, and Sphinx reads again only what has changed.
-# What they print may not be older than the code that they call, so `setup` makes that
-# a part of the settings. Not "cache": from there, myst-nb fills the page, but leaves the
-# notebook to download without its outputs.
+# What they print may not be older than the code that they call: see `digest_of_code`.
+# Not "cache": from there myst-nb fills the page, but not the notebook to download.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds a cell
+nb_merge_streams = True  # what a cell prints is one block
 
 html_theme = "furo"
 html_title = "dtnh_jax"
@@ -68,15 +68,16 @@ def every_public_name(app, env):
                 )
 
 
-def setup(app):
-    app.connect("env-check-consistency", every_public_name)
-
-
-def setup(app):
-    """Has all pages read anew when the code or JAX has changed."""
+def digest_of_code():
+    """Changes with what the notebooks call: this package, its experiments, and JAX."""
     root = Path(__file__).parents[1]
-    code = hashlib.sha256(f"jax {jax.__version__}".encode())
+    digest = hashlib.sha256(jax.__version__.encode())
     for folder in ("dtnh_jax", "experiments"):
         for path in sorted((root / folder).rglob("*.py")):
-            code.update(path.read_bytes())
-    app.add_config_value("code_digest", code.hexdigest(), rebuild="env")
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def setup(app):
+    app.connect("env-check-consistency", every_public_name)
+    app.add_config_value("code_version", digest_of_code(), rebuild="env")

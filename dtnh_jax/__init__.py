@@ -18,6 +18,7 @@ from dtnh_jax._penalties import (
     l2_sp_penalty,
     logit_distillation,
 )
+from dtnh_jax._plot import plot_conflict
 from dtnh_jax._projection import project_conflict
 from dtnh_jax._regularizers import l2_sp
 from dtnh_jax._report import conflict_report, skip_report
@@ -46,6 +47,7 @@ __all__ = [
     "logit_distillation",
     "multi_steps",
     "pair_value_and_grad",
+    "plot_conflict",
     "project_conflict",
     "skip_nonfinite",
     "skip_report",

@@ -18,8 +18,39 @@ MODULES = [
     "dtnh_jax",
     *(f"dtnh_jax.{m.name}" for m in pkgutil.iter_modules(dtnh_jax.__path__)),
 ]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
+# Fine-tunes a network with ImageNet's weights.
+SLOW = {"your-images.md"}
+# The Python blocks of a page, and the cells of a notebook less their options.
+BLOCK = re.compile(
+    r"^```(?:python|\{code-cell\} python)\n(?::[^\n]*\n)*(.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+INCLUDED = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
+
+
+def _pages():
+    """README, the pages of the documentation, and what is included in them."""
+    pages = [ROOT / "README.md", *DOCS]
+    for page in DOCS:
+        named = INCLUDED.findall(page.read_text())
+        pages += [(page.parent / name).resolve() for name in named]
+    marks = dict.fromkeys(SLOW, pytest.mark.slow)
+    return [
+        pytest.param(
+            page, id=str(page.relative_to(ROOT)), marks=marks.get(page.name, ())
+        )
+        for page in dict.fromkeys([*pages, *NOTEBOOKS])
+    ]
+
+
+def _run(page):
+    """Runs a page's Python blocks one after another, as a reader would."""
+    scope = {}
+    for block in BLOCK.findall(page.read_text()):
+        exec(compile(block, str(page), "exec"), scope)
+    return scope
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -27,12 +58,39 @@ def test_docstrings(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages(page):
-    """Runs a page's Python blocks one after another, as a reader would."""
-    scope = {}
-    for block in BLOCK.findall(page.read_text()):
-        exec(compile(block, str(page), "exec"), scope)
+@pytest.fixture
+def pictures(monkeypatch):
+    """Makes ``plt.show`` draw every figure, as a notebook does, and close it."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    drawn = []
+
+    def show():
+        for number in pyplot.get_fignums():
+            pyplot.figure(number).canvas.draw()
+            drawn.append(number)
+        pyplot.close("all")
+
+    pyplot.switch_backend("Agg")
+    monkeypatch.setattr(pyplot, "show", show)
+    return drawn
+
+
+@pytest.mark.parametrize("page", _pages())
+def test_pages(page, pictures):
+    _run(page)
+    assert bool(pictures) == ("plt.show()" in page.read_text())
+
+
+def test_every_cell_of_a_notebook_is_found(tmp_path):
+    page = tmp_path / "notebook.md"
+    page.write_text(
+        "```{code-cell} python\na = 1\n```\n\n"
+        "```{code-cell} python\n:tags: [hide-input]\n\nb = a + 1\n```\n"
+    )
+    assert _run(page)["b"] == 2
+    for notebook in NOTEBOOKS:
+        text = notebook.read_text()
+        assert len(BLOCK.findall(text)) == text.count("```{code-cell}")
 
 
 @pytest.mark.parametrize("name", dtnh_jax.__all__)

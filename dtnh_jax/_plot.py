@@ -1,0 +1,221 @@
+"""A picture of what happened: the conflict in each group, over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dtnh_jax import _checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class _Scale(NamedTuple):
+    """How a value is drawn: its range, colours, and what the colour bar says."""
+
+    lowest: float
+    colours: str | tuple[str, ...]
+    label: str
+
+
+# Everywhere darker means worse. The cosine's map grows lighter from -1 to 1 and jumps,
+# in hue and in lightness, at 0: a conflict can be told from none in greyscale too.
+_SCALES = {
+    "cosine": _Scale(
+        -1,
+        ("#22062f", "#9c2c58", "#dda377", "#b4cfe0", "#d8e7f1", "#fbfdff"),
+        "cosine of the two gradients\n(dark, below 0: conflict)",
+    ),
+    "removed": _Scale(0, "cividis_r", "share of the regularizer\nremoved"),
+    "rate": _Scale(0, "cividis_r", "share of the steps so far\nwith a conflict"),
+}
+
+# More columns than this are less than a pixel wide each.
+_MOST_COLUMNS = 400
+
+
+def plot_conflict(
+    reports: Sequence[Mapping[str, Mapping[str, Any]]],
+    *,
+    steps: Sequence[float] | np.ndarray | None = None,
+    value: str = "cosine",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws what :func:`conflict_report` said, group against step, as a heat map.
+
+    Needs matplotlib: ``pip install 'dtnh-jax[plot]'``. The colours can be told apart in
+    greyscale and by colour-blind readers. Of more than 400 reports, neighbours share a
+    column, which then shows their mean; the title counts every report.
+
+    Args:
+      reports: what :func:`conflict_report` returned, one report for each logged step.
+      steps: the steps of the reports, increasing; 0, 1, 2, ... by default.
+      value: ``"cosine"``, ``"removed"`` or ``"rate"``, as in :func:`conflict_report`.
+      ax: where to draw; by default in a new figure, as large as the groups need.
+
+    Returns:
+      The axes, with a colour bar beside them and a title that says what was found. A
+      NaN, as where a gradient was not finite, is left out and hatched.
+
+    Raises:
+      ImportError: if matplotlib is not installed.
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if there are no reports, their groups differ, or they hold arrays, as
+        those of a state mapped over by ``jax.vmap`` do; if ``steps`` do not fit them or
+        do not increase; if ``value`` is not known.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from dtnh_jax import GradientPair, conflict_report, dtnh, plot_conflict
+      >>> g, r = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-3.0, 4.0])}
+      >>> tx, reports = dtnh(), []
+      >>> state = tx.init(g)
+      >>> for _ in range(3):
+      ...     _, state = tx.update(GradientPair(g, r), state)
+      ...     reports.append(conflict_report(state))
+      >>> plot_conflict(reports).get_title()
+      'Conflict in 100 % of the steps shown'
+    """
+    try:
+        import matplotlib
+        from matplotlib.axes import Axes
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise ImportError(
+            "plot_conflict needs matplotlib: pip install 'dtnh-jax[plot]'"
+        ) from error
+    _checks.one_of("value", value, _SCALES)
+    names, table = _read(reports, value)
+    edges = _edges(steps, table.shape[1])
+    if ax is None:
+        ax = _new_axes(names)
+    elif not isinstance(ax, Axes):
+        raise TypeError(f"`ax` must be matplotlib Axes, got {ax!r}")
+
+    scale = _SCALES[value]
+    if isinstance(scale.colours, str):
+        colours = matplotlib.colormaps[scale.colours]
+    else:
+        half = len(scale.colours) // 2
+        at = [*np.linspace(0, 0.5, half), *np.linspace(0.5, 1, half)]
+        stops = list(zip(at, scale.colours, strict=True))
+        colours = LinearSegmentedColormap.from_list("conflict", stops)
+    columns = np.array_split(
+        np.arange(len(edges) - 1), min(len(edges) - 1, _MOST_COLUMNS)
+    )
+    mesh = ax.pcolormesh(
+        edges[[*(column[0] for column in columns), -1]],
+        np.arange(len(names) + 1) - 0.5,
+        np.ma.stack([table[:, column].mean(axis=1) for column in columns], axis=1),
+        cmap=colours,
+        vmin=scale.lowest,
+        vmax=1,
+        rasterized=True,  # in a PDF, one image instead of thousands of rectangles
+    )
+    ax.figure.colorbar(mesh, ax=ax).set_label(scale.label)
+    ax.set_title(_finding(names, table, value), fontsize=10)
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    if np.ma.is_masked(table):
+        ax.patch.set(facecolor="white", edgecolor="0.5", hatch="////")
+        ax.set_xlabel("step (hatched: NaN)")
+    row_height = ax.get_window_extent().height / len(names) * 72 / ax.figure.dpi
+    ax.set_yticks(range(len(names)), names, fontsize=np.clip(0.8 * row_height, 4, 9))
+    ax.set_ylabel("group")
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    return ax
+
+
+def _read(reports: Any, value: str) -> tuple[list[str], np.ma.MaskedArray]:
+    """The groups' names, and the values ``[groups, reports]``, NaN masked."""
+    if isinstance(reports, Mapping):
+        raise TypeError(
+            "`reports` must be a sequence of conflict reports, one for each logged "
+            "step, got a single dict: put it into a list"
+        )
+    reports = list(reports)
+    if not reports or not reports[0]:
+        raise ValueError(
+            "there is nothing to plot: `reports` must hold at least one report of at "
+            f"least one group, got {reports!r}"
+        )
+    names = list(reports[0])
+    for i, report in enumerate(reports):
+        if not isinstance(report, Mapping):
+            raise TypeError(
+                f"`reports[{i}]` must be a dict as conflict_report returns it, got "
+                f"{report!r}"
+            )
+        if differing := sorted({*names} ^ {*report}):
+            raise ValueError(
+                f"all reports must be of the same groups: `reports[{i}]` and "
+                f"`reports[0]` do not both have {', '.join(map(repr, differing))}"
+            )
+    rows = [
+        [_number(report[name], value, f"`reports[{i}][{name!r}]`")
+         for i, report in enumerate(reports)]
+        for name in names
+    ]  # fmt: skip
+    return names, np.ma.masked_invalid(np.array(rows, np.float64))
+
+
+def _number(entry: Any, value: str, place: str) -> float:
+    if not isinstance(entry, Mapping) or value not in entry:
+        raise TypeError(
+            f'{place} must be a dict with "{value}", as conflict_report returns it, '
+            f"got {entry!r}"
+        )
+    if np.ndim(entry[value]) > 0:
+        raise ValueError(
+            f'{place} has an array of shape {np.shape(entry[value])} as its "{value}", '
+            "as a state mapped over by jax.vmap gives: plot one run at a time, for the "
+            "first one [jax.tree.map(lambda x: x[0], report) for report in reports]"
+        )
+    return float(entry[value])
+
+
+def _edges(steps: Any, count: int) -> np.ndarray:
+    """Where each report's column begins, and the last one ends, ``[count + 1]``."""
+    at = np.arange(count) if steps is None else np.asarray(steps)
+    if at.dtype.kind not in "iuf":
+        raise TypeError(f"`steps` must be numbers, got {steps!r}")
+    if at.shape != (count,):
+        raise ValueError(
+            f"`steps` must be one number for each of the {count} reports, got an array "
+            f"of shape {at.shape}"
+        )
+    if not np.all(np.isfinite(at)) or not np.all(np.diff(at) > 0):
+        raise ValueError(f"`steps` must be finite and increase, got {steps!r}")
+    between = (at[:-1] + at[1:]) / 2
+    first, last = (at[1] - at[0], at[-1] - at[-2]) if count > 1 else (1, 1)
+    return np.array([at[0] - first / 2, *between, at[-1] + last / 2])
+
+
+def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
+    """What the picture shows, in words, worked out from all reports."""
+    if table.count() == 0:
+        return "Nothing but NaN"
+    measured = {"cosine": table < 0, "removed": table, "rate": table[:, -1:]}[value]
+    by_group = np.ma.masked_invalid(measured.mean(axis=1))
+    share, worst = f"{100 * measured.mean():.0f} %", int(by_group.argmax())
+    if value == "removed":
+        text = f"{share} of the regularizer removed, on average"
+    else:
+        steps = "so far" if value == "rate" else "shown"
+        groups = "" if len(names) == 1 else " and groups"
+        text = f"Conflict in {share} of the steps{groups} {steps}"
+    if len(names) > 1 and by_group[worst] > 0:
+        text += f",\nmost in {names[worst]} ({100 * by_group[worst]:.0f} %)"
+    return text
+
+
+def _new_axes(names: list[str]) -> Axes:
+    from matplotlib import pyplot
+
+    # In inches: 14 points a row, and about 5 points a letter of the longest name.
+    size = (5.8 + 0.07 * max(map(len, names)), 1.6 + 0.2 * max(len(names), 4))
+    return pyplot.subplots(figsize=size, layout="constrained")[1]

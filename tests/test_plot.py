@@ -1,0 +1,179 @@
+"""``plot_conflict``: it draws what was reported, and can be read in greyscale."""
+
+import itertools
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from test_projection import conflicting
+
+from dtnh_jax import GradientPair, conflict_report, dtnh, plot_conflict
+
+figure = pytest.importorskip("matplotlib.figure")
+
+G, R = conflicting()
+
+
+def new_axes(width=6.0, height=3.0):
+    return figure.Figure((width, height), layout="constrained").subplots()
+
+
+def reports_of(table, names=None, value="cosine"):
+    """Reports of a table ``[groups, steps]``."""
+    names = names or [f"layer{k}" for k in range(len(table))]
+    return [
+        {name: {value: x} for name, x in zip(names, column, strict=True)}
+        for column in np.transpose(table).tolist()
+    ]
+
+
+def plot(table, names=None, value="cosine", **options):
+    ax = options.pop("ax", None) or new_axes()
+    return plot_conflict(reports_of(table, names, value), value=value, ax=ax, **options)
+
+
+def drawn(ax):
+    """The mesh's values ``[groups, columns]``, and the edges of the columns."""
+    (mesh,) = ax.collections
+    return mesh.get_array(), mesh.get_coordinates()[0, :, 0]
+
+
+def luma(ax, cosines):
+    """Of the colours that cosines are drawn in: as ``Image.convert("L")``, 0 ... 1."""
+    (mesh,) = ax.collections
+    return mesh.cmap(mesh.norm(cosines))[:, :3] @ [0.299, 0.587, 0.114]
+
+
+def test_it_draws_what_conflict_report_says():
+    tx = dtnh(granularity="leaf")
+    _, state = jax.jit(tx.update)(GradientPair(G, R), tx.init(G))
+    report = conflict_report(state)
+    labels = {"cosine": "cosine of", "removed": "removed", "rate": "share of the steps"}
+    for value, label in labels.items():
+        ax = plot_conflict([report], value=value, ax=new_axes())
+        values, _ = drawn(ax)
+        wanted = [[report[name][value]] for name in ("a", "b")]
+        np.testing.assert_array_equal(values, wanted)
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+        assert ax.get_xlabel() == "step"
+        assert label in ax.collections[0].colorbar.ax.get_ylabel()
+
+
+def test_rows_run_downwards_and_columns_lie_at_their_steps():
+    table = [[-0.5, 0.1, 0.2], [0.3, 0.4, 0.5]]
+    ax = plot(table, steps=[0, 10, 40])
+    values, edges = drawn(ax)
+    np.testing.assert_array_equal(values, table)
+    np.testing.assert_array_equal(edges, [-5, 5, 25, 55])
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+
+
+def test_the_title_is_worked_out_from_all_reports():
+    table = np.full((2, 1000), 0.1)
+    table[1, ::2] = -1e-3  # its means over several steps are above 0
+    title = "Conflict in 25 % of the steps and groups shown,\nmost in layer1 (50 %)"
+    assert plot(table).get_title() == title
+    assert plot(table[:1]).get_title() == "Conflict in 0 % of the steps shown"
+    removed = plot([[0.1, 0.3], [0.5, 0.7]], value="removed").get_title()
+    assert removed.startswith("40 % of the regularizer removed, on average,\nmost in")
+    rate = plot([[0.0, 0.2], [1.0, 0.6]], value="rate").get_title()
+    assert "40 % of the steps and groups so far,\nmost in layer1 (60 %)" in rate
+
+
+def test_the_cosine_can_be_read_in_greyscale():
+    ax = plot([[0.0]])
+    grey = luma(ax, np.linspace(-1, 1, 201))
+    assert np.all(np.diff(grey) > 0)
+    below, above = luma(ax, [-1e-6, 0.0])
+    assert above - below > 0.08
+    assert luma(ax, [-1.0]) < 0.15
+    assert luma(ax, [1.0]) > 0.95
+
+
+def test_many_reports_share_columns_and_none_is_lost():
+    table = np.linspace(-1, 1, 2003)[None]
+    values, edges = drawn(plot(table, steps=range(7, 7 + 2003)))
+    assert values.shape == (1, 400)
+    width = np.diff(edges)
+    assert {*width} == {5, 6}
+    np.testing.assert_allclose((values[0] * width).sum() / 2003, 0, atol=1e-12)
+    np.testing.assert_array_equal(edges[[0, -1]], [6.5, 2009.5])
+
+
+def test_nan_is_left_out_and_hatched():
+    ax = plot([[0.1, np.nan, -0.2]])
+    values, _ = drawn(ax)
+    np.testing.assert_array_equal(values.mask, [[False, True, False]])
+    assert ax.get_title() == "Conflict in 50 % of the steps shown"
+    assert ax.get_xlabel() == "step (hatched: NaN)"
+    assert ax.patch.get_hatch()
+    assert not plot([[0.1]]).patch.get_hatch()
+    assert plot([[np.nan]]).get_title() == "Nothing but NaN"
+
+
+def test_sixty_long_names_are_readable_in_a_figure_of_its_own():
+    from matplotlib import pyplot
+
+    names = [f"encoder/layers_{k}/self_attention/output/kernel" for k in range(60)]
+    ax = plot_conflict(reports_of(np.zeros((60, 3)), names))
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    points = boxes[0].height * 72 / ax.figure.dpi
+    pyplot.close(ax.figure)
+    assert points > 6
+    assert all(a.y0 >= b.y1 for a, b in itertools.pairwise(boxes))
+    assert boxes[0].x0 >= 0
+    assert ax.get_window_extent().width > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"reports": []}, ValueError, "at least one report"),
+        ({"reports": [{}]}, ValueError, "at least one group"),
+        ({"reports": reports_of([[0.1]])[0]}, TypeError, "put it into a list"),
+        ({"reports": [{"a": {}}, 3]}, TypeError, r"`reports\[1\]` must be a dict"),
+        ({"reports": [{"skipped": 3}]}, TypeError, r"`reports\[0\]\['skipped'\]` must"),
+        ({"reports": [{"a": {"rate": 1}}]}, TypeError, 'must be a dict with "cosine"'),
+        (
+            {"reports": [{"a": {}, "b": {}}, {"a": {}, "c": {}}]},
+            ValueError,
+            r"`reports\[1\]` and `reports\[0\]` do not both have 'b', 'c'",
+        ),
+        ({"value": "conflict"}, ValueError, '`value` must be one of "cosine"'),
+        ({"steps": [1]}, ValueError, "each of the 2 reports, got an array of shape"),
+        ({"steps": [1, 1]}, ValueError, "must be finite and increase"),
+        ({"steps": [0, np.inf]}, ValueError, "must be finite and increase"),
+        ({"steps": ["0", "1"]}, TypeError, "`steps` must be numbers"),
+        ({"ax": "left"}, TypeError, "`ax` must be matplotlib Axes, got 'left'"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused(arguments, error, message):
+    valid = {"reports": reports_of([[0.1, 0.2]])}
+    with pytest.raises(error, match=message):
+        plot_conflict(**{**valid, **arguments})
+
+
+def test_mapped_reports_are_refused_and_the_advice_works():
+    tx = dtnh(granularity="leaf")
+    twice = jax.tree.map(lambda x: np.stack([x, 2 * x]), GradientPair(G, R))
+    run = jax.jit(jax.vmap(lambda pair: tx.update(pair, tx.init(pair.empirical))[1]))
+    reports = [conflict_report(run(twice))]
+    with pytest.raises(ValueError, match=r"shape \(2,\) .* jax.vmap gives"):
+        plot_conflict(reports)
+    one = [jax.tree.map(lambda x: x[0], report) for report in reports]
+    assert "100 %" in plot_conflict(one, ax=new_axes()).get_title()
+
+
+def test_without_matplotlib_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'dtnh-jax\[plot\]'"):
+        plot_conflict(reports_of([[0.1]]))
+
+
+def test_the_package_does_not_import_matplotlib():
+    code = "import sys, dtnh_jax; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
