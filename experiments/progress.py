@@ -26,10 +26,15 @@ class Reporter:
         self._quiet = quiet
         self._bar: Progress | None = None
 
+    @property
+    def live(self) -> bool:
+        """Whether something may be shown that moves, instead of plain lines."""
+        return not self._quiet and self.console.is_terminal
+
     @contextmanager
     def study(self, work: float) -> Iterator[None]:
         """Shows the bar; ``work`` is the sum of what the tasks in it will claim."""
-        if self._quiet or not self.console.is_terminal:
+        if not self.live:
             yield
             return
         columns = (

@@ -8,6 +8,6 @@ The rooms, in the order in which a run passes through them: ``config`` (what to 
 ``launch`` (several processes on this machine), ``processes`` (how they find each
 other), ``task`` and ``start`` (data, and the network to begin with), ``layout`` (what
 lies on which device), ``loader``, ``step`` (one update, a pure function), ``metrics``,
-``checkpoint`` with ``record`` and ``names``, ``preemption``, and ``loop``, which is the
-run.
+``events`` with ``heat_map`` (TensorBoard), ``live`` (the terminal), ``checkpoint`` with
+``record`` and ``names``, ``preemption``, ``lock``, and ``loop``, which is the run.
 """

@@ -22,15 +22,20 @@ def train(config: Train, console: Console) -> None:
       ChildProcessError: if one of several processes fails.
     """
     check(config)
+    if config.quiet:
+        console = Console(file=console.file, force_terminal=False)
     if config.processes > 1 and config.coordinator is None:
-        launch(config, work)
+        try:
+            launch(config, work)
+        finally:
+            console.show_cursor()  # a process that was killed leaves it hidden
         return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # A run that goes on need not compile again.
         folder = str(config.cache.resolve() / "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
     with joined(config):
-        reporter = Reporter(console, config.quiet or jax.process_index() > 0)
+        reporter = Reporter(console, quiet=jax.process_index() > 0)
         reporter.say(_told(config, run(config, reporter)))
 
 

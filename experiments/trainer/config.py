@@ -1,6 +1,7 @@
 """What to train, and how: the options of ``python -m experiments train``."""
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,10 @@ class Train:
     """How many checkpoints stay."""
     log_every: int = 10
     """Steps from line to line of metrics.jsonl."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard too, into tensorboard/ in that folder."""
+    image_every: int = 500
+    """Steps from heat map to heat map in TensorBoard."""
     processes: int = 1
     """How many; on this machine, unless --process-id is given."""
     coordinator: str | None = None
@@ -74,7 +79,7 @@ class Train:
     heartbeat: int = 100
     """Seconds without a sign of life after which a process counts as dead."""
     quiet: bool = False
-    """Print nothing but warnings and errors."""
+    """Plain lines even on a terminal, as for a log: nothing moves, no colours."""
 
     @property
     def recipe(self) -> Recipe:
@@ -91,7 +96,12 @@ class Train:
 # What may be different when a run goes on: where and how it computes, not what.
 FREE = (
     *("out", "cache", "layout", "save_every", "keep", "log_every", "quiet"),
+    *("tensorboard", "image_every"),
     *("processes", "coordinator", "process_id", "heartbeat"),
+)
+AT_LEAST_ONE = (
+    *("epochs", "save_every", "keep", "log_every", "image_every"),
+    *("processes", "heartbeat"),
 )
 
 
@@ -103,7 +113,7 @@ def settings(config: Train) -> dict[str, Any]:
 
 def check(config: Train) -> None:
     """Raises an ``InputError`` for what can be seen to be wrong before any work."""
-    for name in ("epochs", "save_every", "keep", "log_every", "processes", "heartbeat"):
+    for name in AT_LEAST_ONE:
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
     if config.weight < 0:
@@ -114,6 +124,11 @@ def check(config: Train) -> None:
         raise InputError("the small network takes whole images: leave out --crop")
     if config.crop is not None and not 0 < config.crop <= config.side:
         raise InputError(f"crop must be in 1..{config.side}, got {config.crop}")
+    if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "--tensorboard needs the package tensorboardX: pip install "
+            "'dtnh-jax[tensorboard]'"
+        )
     _check_place(config)
     method(config.method)
     _ = config.recipe

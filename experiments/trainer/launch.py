@@ -26,7 +26,9 @@ def launch(config: Train, work: Work) -> None:
       ChildProcessError: as soon as one ends with an error; the others are stopped.
     """
     address = f"127.0.0.1:{_free_port()}"
-    context = get_context("spawn")
+    # One process imports what takes seconds, and forks before JAX has started threads.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
     workers = [
         context.Process(
             target=_worker,

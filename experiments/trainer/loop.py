@@ -1,5 +1,6 @@
 """The run, from top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from dtnh_jax import conflict_report
 from experiments.models import Params
 from experiments.progress import Reporter
 from experiments.results import about
@@ -15,11 +17,13 @@ from experiments.train import accuracy
 from experiments.trainer import layout
 from experiments.trainer.checkpoint import Checkpoints
 from experiments.trainer.config import Train, settings
+from experiments.trainer.live import Live
 from experiments.trainer.loader import Loader
+from experiments.trainer.lock import alone_in
 from experiments.trainer.metrics import Metrics
 from experiments.trainer.preemption import Preemption
 from experiments.trainer.start import starting_point
-from experiments.trainer.step import Measured, State, advance, initial
+from experiments.trainer.step import Measured, State, advance, all_finite, initial
 from experiments.trainer.task import Task, task_of
 
 
@@ -41,9 +45,15 @@ def run(config: Train, reporter: Reporter) -> Outcome:
     """Trains to the last step, from the newest sound checkpoint if there is one.
 
     Raises:
-      InputError: if data are not to be had, or the checkpoints are of another run.
-      FloatingPointError: if a loss is not finite; nothing is saved after it.
+      InputError: if data are not to be had, the checkpoints are of another run, or
+        another run is under way in the folder.
+      FloatingPointError: if a loss, or what is to be saved, is not finite.
     """
+    with alone_in(config.out):
+        return _run(config, reporter)
+
+
+def _run(config: Train, reporter: Reporter) -> Outcome:
     task = task_of(config)
     params, reference, digest = starting_point(config, task)
     mesh = layout.mesh()
@@ -62,6 +72,7 @@ def run(config: Train, reporter: Reporter) -> Outcome:
         donate_argnums=0,
         out_shardings=(states, layout.whole(mesh)),
     )
+    sound = jax.jit(all_finite, out_shardings=layout.whole(mesh))
     of_this_run = {
         "settings": settings(config),
         "start": {"sha256": digest},
@@ -72,12 +83,15 @@ def run(config: Train, reporter: Reporter) -> Outcome:
             config.out, like, of_this_run, config.keep, reporter.warn
         ) as checkpoints,
         Preemption() as preemption,
-        reporter.study(config.steps),
-        reporter.task(f"{task.dataset.name}: {task.method.label}", 1) as advanced,
+        contextlib.ExitStack() as opened,
     ):
         state = checkpoints.restore() or first_state(params, reference)
         done = int(state.step)
         metrics = Metrics(config.out / "metrics.jsonl", done)
+        name = f"{task.dataset.name}: {task.method.label}"
+        live = opened.enter_context(Live(reporter, name, config.steps, done))
+        events = list(map(opened.enter_context, _events(config, metrics.kept, done)))
+        told = [metrics, live, *events]
         while done < config.steps:
             state, measured = one_step(state, reference, *loader.batch(done))
             done += 1
@@ -88,15 +102,30 @@ def run(config: Train, reporter: Reporter) -> Outcome:
                 # Also where it is not written: to see a NaN before it is saved.
                 line = _line(task, done, measured)
             if log:
-                metrics.write(**line)
+                for one in told:
+                    one.write(**line)
             if save:
+                _check(task, done, sound(state))
+                for one in events:
+                    one.flush()  # a step that is saved is not written again
                 checkpoints.save(done, state)
-            advanced(1)
+            live.advance()
             if stop and done < config.steps:
                 return Outcome(state, None)
         share = _accuracy(task, state.params)
-        metrics.write(step=done, accuracy=share)
+        for one in told:
+            one.write(step=done, accuracy=share)
         return Outcome(state, share)
+
+
+def _events(config: Train, kept: list[dict[str, Any]], done: int) -> list[Any]:
+    """What writes for TensorBoard: one, where it is asked for, in process 0."""
+    if not config.tensorboard or jax.process_index() > 0:
+        return []
+    # Here, because it needs a package that only those have who ask for it.
+    from experiments.trainer.events import Events
+
+    return [Events(config.out / "tensorboard", kept, done, config.image_every)]
 
 
 def _abstract(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
@@ -111,8 +140,25 @@ def _line(task: Task, step: int, measured: Measured) -> dict[str, Any]:
             f"the loss of {task.method.label} (λ = {task.weight:g}) is not finite at "
             f"step {step}; a lower learning rate or λ may help"
         )
-    rate = None if found.conflict_rate is None else float(found.conflict_rate)
-    return {"step": step, "loss": float(found.loss), "conflict_rate": rate}
+    groups = {} if found.dtnh is None else conflict_report(found.dtnh)
+    rates = [group["rate"] for group in groups.values()]
+    return {
+        "step": step,
+        "loss": float(found.loss),
+        "penalty": None if found.penalty is None else float(found.penalty),
+        "learning_rate": float(found.learning_rate),
+        "conflict_rate": float(np.mean(rates)) if rates else None,
+        "groups": groups,
+    }
+
+
+def _check(task: Task, step: int, sound: jax.Array) -> None:
+    """Refuses to save what a last update has broken, whose own loss was finite."""
+    if not sound:
+        raise FloatingPointError(
+            f"step {step} of {task.method.label} (λ = {task.weight:g}) has made "
+            "parameters that are not finite; a lower learning rate or λ may help"
+        )
 
 
 def _accuracy(task: Task, params: Params) -> float:

@@ -8,20 +8,25 @@ import jax
 
 
 class Metrics:
-    """Written by process 0; what the others are given is dropped."""
+    """Written by process 0; what the others are given is dropped.
+
+    Attributes:
+      kept: the lines of the steps that are not done again; in process 0 alone.
+    """
 
     def __init__(self, path: Path, step: int):
         """Goes on after ``step``, the last one that is not done again.
 
         Lines of later steps, and one that was cut off as it was written, are removed.
         """
+        self.kept: list[dict[str, Any]] = []
         self._path = path if jax.process_index() == 0 else None
         if self._path is None:
             return
         lines = read(path) if path.exists() else []
-        kept = [line for line in lines if "loss" in line and line["step"] <= step]
+        self.kept = [line for line in lines if "loss" in line and line["step"] <= step]
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        partial.write_text("".join(json.dumps(line) + "\n" for line in self.kept))
         partial.replace(path)
 
     def write(self, **line: Any) -> None:

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dtnh_jax import DtnhState, feature_distillation, l2_sp_penalty
 from experiments import augment
+from experiments.methods import FEATURE_SCALE, HEAD_DECAY
 from experiments.models import Params
 from experiments.train import CROP, Reference, gradients
 from experiments.trainer.task import Task
@@ -30,16 +32,21 @@ class State(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a step has found.
+    """What a step has found; all of it small, and the same on every device.
 
     Attributes:
       loss: the empirical loss on the batch before the update, a scalar float32.
-      conflict_rate: share of all steps so far and groups in which the two gradients
-        were in conflict, a scalar float32; ``None`` without a regularizer.
+      penalty: the regularizer's value there, which λ multiplies, a scalar float32;
+        ``None`` without a regularizer.
+      learning_rate: of the update, a scalar float32.
+      dtnh: DTNH's state after it, for ``conflict_report``, without the parts that are
+        as large as the parameters; ``None`` without a regularizer.
     """
 
     loss: jax.Array
-    conflict_rate: jax.Array | None
+    penalty: jax.Array | None
+    learning_rate: jax.Array
+    dtnh: DtnhState | None
 
 
 Advance = Callable[[State, Reference, jax.Array, jax.Array], tuple[State, Measured]]
@@ -66,8 +73,45 @@ def advance(
         grads, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    found = Measured(loss, _conflict_rate(opt_state))
+    found = Measured(
+        loss,
+        penalty(task, state.params, reference, images),
+        _learning_rate(task, state.step),
+        _report(opt_state),
+    )
     return State(state.step + 1, state.key, params, opt_state), found
+
+
+def penalty(
+    task: Task, params: Params, reference: Reference, images: jax.Array
+) -> jax.Array | None:
+    """What λ multiplies in the loss whose gradient the plain weighted sum is.
+
+    Of methods that distill it needs the feature maps that ``gradients`` has worked out
+    on the same images: in one jitted program XLA works them out once.
+    """
+    if task.method.towards is None:
+        return None
+    if task.method.distills:
+        body = {**reference.params, "head": params["head"]}
+        student, teacher = (
+            task.architecture.build(x).features(images) for x in (params, body)
+        )
+        return FEATURE_SCALE * feature_distillation(
+            student, teacher, reference.channel_weights
+        )
+    pretrained = reference.params
+    if task.method.towards == "zero":
+        pretrained = jax.tree.map(jnp.zeros_like, pretrained)
+    return l2_sp_penalty(params, pretrained, alpha=1.0, beta=HEAD_DECAY)
+
+
+def all_finite(state: State) -> jax.Array:
+    """Whether there is neither NaN nor infinity in the state, a scalar bool."""
+    inexact = (
+        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
+    )
+    return jnp.stack([jnp.isfinite(x).all() for x in inexact]).all()
 
 
 def _transformation(task: Task, reference: Reference) -> Any:
@@ -79,9 +123,11 @@ def _transformation(task: Task, reference: Reference) -> Any:
     )
 
 
-def _conflict_rate(opt_state: Any) -> jax.Array | None:
-    conflict = optax.tree.get(opt_state, "conflict", None)
-    if conflict is None:
-        return None
-    states = optax.tree.get(opt_state, "DtnhState")
-    return jnp.mean(conflict.count / states.count)
+def _learning_rate(task: Task, step: jax.Array) -> jax.Array:
+    rate: Any = task.recipe.schedule(jnp.float32(task.recipe.learning_rate))
+    return rate if task.recipe.falls_at == 1 else rate(step)
+
+
+def _report(opt_state: Any) -> DtnhState | None:
+    state: Any = optax.tree.get(opt_state, "DtnhState", None)
+    return None if state is None else state._replace(reference=None, inner=None)

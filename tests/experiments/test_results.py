@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.finetune import Cell
@@ -49,3 +50,21 @@ def test_the_heat_maps_title_follows_the_numbers():
     assert "50 %" in text
     assert "layer0" in text
     assert "−0.40" in text
+
+
+def test_heat_maps_side_by_side_share_rows_labels_and_colour_bar():
+    panels = Figure().subplots(1, 2, sharey=True)
+    panels[0].set_ylabel("layer")
+    cosine = np.array(COSINE[0])
+    for panel in panels:
+        figures.cosine_panel(panel, cosine, ("conv", "head"), steps=[25, 75])
+    figures.cosine_bar(panels)
+    assert len(panels[0].figure.axes) == 3
+    for panel in panels:
+        (mesh,) = panel.collections
+        np.testing.assert_array_equal(mesh.get_array(), cosine.T)
+        assert panel.get_xlim() == (0, 100)
+        assert panel.get_ylim() == (1.5, -0.5)
+        assert [text.get_text() for text in panel.texts] == ["−0.40", "+0.10"]
+        assert panel.get_title() == panel.get_xlabel() == ""
+    assert panels[0].get_ylabel() == "layer"

@@ -2,6 +2,7 @@
 
 import functools
 
+import event_files
 import jax
 import numpy as np
 
@@ -32,13 +33,17 @@ def state(config):
 
 
 def assert_same(config, other):
-    """Same state, same metrics, to the last bit."""
+    """Same state, same metrics, to the last bit; and what TensorBoard shows of them."""
     found, expected = state(config), state(other)
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     path, other_path = (c.out / "metrics.jsonl" for c in (config, other))
     assert path.read_text() == other_path.read_text()
+    shown, other_shown = (
+        event_files.shown(c.out / "tensorboard") for c in (config, other)
+    )
+    assert shown == other_shown
 
 
 def losses(config):

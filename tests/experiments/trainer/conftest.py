@@ -4,19 +4,23 @@ import dataclasses
 import itertools
 import multiprocessing
 import shutil
+from multiprocessing import forkserver
 
 import jax
 import pytest
 import worker
 from jax.experimental.compilation_cache import compilation_cache
+from rich.console import Console
+from safetensors.numpy import save_file
 
-from experiments.trainer import start
+from experiments.models import Architecture
+from experiments.progress import Reporter
+from experiments.trainer import loop, names, start
 from experiments.trainer.config import Train
 
 # Its server imports once, and forks before JAX starts anything: a process begins in a
 # fraction of the 6 seconds that the imports take.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["experiments.trainer.command"])
 
 
 @pytest.fixture(scope="package")
@@ -26,14 +30,21 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def made(folder):
-    """A configuration whose start is made: small batches of digits."""
+    """A configuration with a start: small batches of digits.
+
+    The start is not pretrained, which takes longest of all: that is `test_start`'s.
+    With 30 images a class, all parts of the held-out images are of one size.
+    """
     config = Train(
         out=folder / "made", cache=folder / "cache", data="digits", source="digits",
-        epochs=1, per_class=10, batch_size=8, learning_rate=0.03, steps=60,
-        save_every=20, log_every=1, heartbeat=20, quiet=True,
+        epochs=1, per_class=30, batch_size=8, learning_rate=0.03, steps=60,
+        save_every=20, log_every=1, heartbeat=20, quiet=True, tensorboard=True,
+        image_every=25,
     )  # fmt: skip
-    with jax.numpy_dtype_promotion("standard"):
-        start.make(config)
+    params = Architecture().init(jax.random.key(0))
+    leaves = jax.device_get(names.flatten({"params": params}))
+    config.out.mkdir()
+    save_file(leaves, config.out / start.FILE)
     return config
 
 
@@ -54,6 +65,24 @@ def _compiled_once(folder):
     compilation_cache.reset_cache()
 
 
+def _run(config):
+    return loop.run(config, Reporter(Console(), quiet=True))
+
+
+@pytest.fixture(scope="package")
+def run():
+    """Trains in this process, without a word."""
+    return _run
+
+
+@pytest.fixture(scope="package")
+def whole(made):
+    """The tiny run, which nothing interrupted."""
+    with jax.numpy_dtype_promotion("standard"):
+        _run(made)
+    return made
+
+
 @pytest.fixture
 def config(made, tmp_path):
     """Gives the tiny run with changes, in a new folder unless one is given."""
@@ -69,8 +98,15 @@ def config(made, tmp_path):
     return change
 
 
+@pytest.fixture(scope="session")
+def fork_server():
+    """Begun before the launcher does it, which would let it import less."""
+    CONTEXT.set_forkserver_preload(["experiments.trainer.command"])
+    forkserver.ensure_running()
+
+
 @pytest.fixture
-def begin():
+def begin(fork_server):
     """Starts the command ``train`` in a process of its own; none survives the test."""
     running = []
 

@@ -35,6 +35,7 @@ def test_bad_requests_say_what_would_do(changes, words):
 def test_settings_are_what_determines_the_numbers():
     config = Train()
     places = {"processes": 4, "layout": "fsdp", "save_every": 7, "quiet": True}
+    places |= {"tensorboard": True, "image_every": 7}
     assert settings(dataclasses.replace(config, **places)) == settings(config)
     for name, value in (("seed", 1), ("weight", 0.2), ("steps", 7), ("data", "mnist")):
         changed = settings(dataclasses.replace(config, **{name: value}))

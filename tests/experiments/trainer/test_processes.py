@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import comparing
+import event_files
 import numpy as np
 import pytest
 
@@ -64,6 +65,11 @@ def test_two_processes_train_as_one_and_one_goes_on_where_they_were(config, begi
     np.testing.assert_allclose(comparing.losses(two), curve, **CLOSE)
     _go_back(two, 40)
     _run(begin, [two])
+    # Of each run one process writes them.
+    assert len(list((two.out / "tensorboard").iterdir())) == 2
+    shown, expected = (event_files.shown(c.out / "tensorboard") for c in (two, one))
+    assert shown.keys() == expected.keys()
+    assert all(len(shown[tag]) == len(expected[tag]) for tag in expected)
     np.testing.assert_allclose(comparing.losses(two), curve, **CLOSE)
     found, expected = comparing.state(two), comparing.state(one)
     for name in expected:
@@ -106,19 +112,23 @@ def _command(config):
     names += ["out", "cache", "layout", "save_every", "log_every", "processes"]
     options = [(f"--{name.replace('_', '-')}", str(fields[name])) for name in names]
     return [
-        *(sys.executable, "-m", "experiments", "train"),
+        *(sys.executable, "-m", "experiments", "train", "--tensorboard"),
         *(part for option in options for part in option),
     ]
 
 
+def _children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def _workers(launcher):
-    """Process ids of the processes that the command has started to train."""
-    task = Path(f"/proc/{launcher.pid}/task/{launcher.pid}")
-    return [
-        int(pid)
-        for pid in (task / "children").read_text().split()
-        if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
-    ]
+    """Process ids of those that train, which the command's fork server has started."""
+    (server,) = (
+        pid
+        for pid in _children(launcher.pid)
+        if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    return [int(pid) for pid in _children(server)]
 
 
 @pytest.mark.slow
