@@ -35,10 +35,13 @@ def dtnh_sgd(
       learning_rate: step size η, a number or a schedule.
       momentum: decay of the momentum, or None for none.
       nesterov: whether the momentum is Nesterov's.
-      weight: the regularizer's weight λ, a number or a schedule.
+      weight: the regularizer's weight λ, a number or a schedule. Decoupled: a step
+        goes back by :math:`\eta\lambda` of the way to ``pretrained``, where there is no
+        conflict.
       pretrained: if given, the regularizer is L2-SP towards these parameters, as in
         :func:`l2_sp` with ``alpha=1``, and ``update`` takes plain gradients and
-        ``params``. If not, ``update`` takes pairs, as that of :func:`dtnh`.
+        ``params``. If not, ``update`` takes pairs or ``regularizer_grads``, as that of
+        :func:`dtnh`.
       granularity: see :func:`dtnh`.
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
@@ -50,8 +53,8 @@ def dtnh_sgd(
 
     Raises:
       ValueError: if an argument is out of range; see :func:`dtnh` and :func:`l2_sp`.
-      TypeError: from ``update``, for a pair where ``pretrained`` was given, and for
-        anything else where it was not.
+      TypeError: from ``update``, for two gradients where ``pretrained`` was given, and
+        for one where it was not.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -110,11 +113,14 @@ def dtnh_adamw(
       b2: decay of Adam's second moment.
       eps: added to the root of the second moment.
       weight: the regularizer's weight λ, a number or a schedule. Decoupled: it is not
-        divided by the second moment.
-      weight_decay: decoupled weight decay towards zero.
+        divided by the second moment, and a step goes back by :math:`\eta\lambda` of the
+        way to ``pretrained``, where there is no conflict. With η = 0.001 and λ = 0.1
+        that is 1 % in a hundred steps; the study `never-hurt` tried λ up to 100.
+      weight_decay: decoupled weight decay towards zero, of all parameters.
       pretrained: if given, the regularizer is L2-SP towards these parameters, as in
         :func:`l2_sp` with ``alpha=1``, and ``update`` takes plain gradients and
-        ``params``. If not, ``update`` takes pairs, as that of :func:`dtnh`.
+        ``params``. If not, ``update`` takes pairs or ``regularizer_grads``, as that of
+        :func:`dtnh`.
       granularity: see :func:`dtnh`.
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
@@ -126,8 +132,8 @@ def dtnh_adamw(
 
     Raises:
       ValueError: if an argument is out of range; see :func:`dtnh` and :func:`l2_sp`.
-      TypeError: from ``update``, for a pair where ``pretrained`` was given, and for
-        anything else where it was not.
+      TypeError: from ``update``, for two gradients where ``pretrained`` was given, and
+        for one where it was not.
 
     Examples:
       >>> import jax.numpy as jnp, optax

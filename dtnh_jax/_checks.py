@@ -108,9 +108,12 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
             )
         pair = updates
     elif regularizer_grads is None:
+        got = f"one {type(updates).__name__}"
+        if type(updates) is tuple:
+            got = "a bare tuple, which is itself a pytree of gradients"
         raise OneGradientError(
             "dtnh needs two gradients, the empirical loss's g and the regularizer's "
-            f"r, and got one {type(updates).__name__}: {_HOW_TO_PAIR}"
+            f"r, and got {got}: {_HOW_TO_PAIR}"
         )
     else:
         pair = GradientPair(updates, regularizer_grads)

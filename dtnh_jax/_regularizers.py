@@ -124,7 +124,9 @@ def _anchor(anchors: dict, path: _checks.Path, w: jax.Array) -> jax.Array | None
     for end in range(len(key) + 1):
         if key[:end] in anchors and anchors[key[:end]] is None:
             return None
+    names = ["".join(f"[{part!r}]" for part in there) for there in anchors]
     raise ValueError(
-        f"`pretrained` has no array for the parameter at {keystr(path)}; "
-        "put None there if it is new"
+        f"`pretrained` has no array for the parameter at {keystr(path)}, but for "
+        f"{', '.join(names[:3]) or 'none'}{', ...' if len(names) > 3 else ''}; put "
+        "None there if it is new, and otherwise name both trees alike"
     )

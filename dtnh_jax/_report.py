@@ -26,7 +26,8 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
       - ``"cosine"``: of the angle between the regularizer's gradient and the empirical
         one at the last step, -1 ... 1;
       - ``"conflict"``: whether it was below 0;
-      - ``"removed"``: the share of the regularizer taken away, ``|λr - r'| / |λr|``;
+      - ``"removed"``: the share of the regularizer taken away, ``|λr - r'| / |λr|``, by
+        ``max_ratio`` too, which needs no conflict for it;
       - ``"rate"``: the share of all steps so far in which there was a conflict.
 
       The values are Python numbers or, where the state was mapped over by

@@ -108,7 +108,9 @@ def dtnh(
       max_ratio: caps :math:`\|r'\|` in each group at ``max_ratio`` times the norm of
         what it is judged against: :math:`g`, or its moving average; with ``inner`` too
         the raw gradient, not :math:`u`. Up to 1, gradient descent on a β-smooth loss
-        descends at every step size up to 1/β, whatever the weight.
+        descends at every step size up to 1/β, whatever the weight. A group whose
+        empirical gradient is zero then gets nothing of the regularizer: an old head,
+        say, that is kept for distillation.
       inner: a gradient transformation for the empirical gradient alone, such as
         ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It gets ``params`` and all
         extra arguments. It must point uphill, as a gradient does: leave the learning
