@@ -117,7 +117,7 @@ def _angles(
     up = jnp.where(plain[:2] < small, scale, one)
     length = jnp.sqrt(jnp.where(plain[:2] < small, scaled[:2], plain[:2]))
     norm = length / up
-    inverse = jnp.where(norm == 0, 0, one / jnp.where(norm == 0, one, length))
+    inverse = one / jnp.where(norm == 0, one, length)
     by = jnp.where(norm[0] * norm[1] < small, scale, one)
     dot = jnp.where(norm[0] * norm[1] < small, scaled[2], plain[2])
     # Each factor is (scale of the dot / scale of the norm) * 1 / length, of order 1.
@@ -164,7 +164,7 @@ def plan(
     # (r - r') / |r| = (1 - keep) * unit(r) + along * unit(reference)
     lost = 1 - keep
     square = lost**2 + 2 * lost * along * geo.cosine + along**2
-    removed = jnp.where(geo.regularizer_norm == 0, 0, jnp.sqrt(jnp.maximum(square, 0)))
+    removed = jnp.sqrt(square)  # a sum of nothing negative
     return Plan(weight * keep, weight * along * geo.regularizer_norm, removed)
 
 

@@ -1,0 +1,36 @@
+"""A leaf of which one gradient alone differs between devices is sharded as well."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from dtnh_jax import GradientPair, dtnh, project_conflict
+
+
+@pytest.mark.parametrize("constant", ["empirical", "regularizer"])
+def test_a_constant_beside_a_sharded_gradient(constant):
+    """As where a penalty's gradient is zero, or the same number everywhere."""
+    whole = jnp.asarray(np.random.default_rng(0).standard_normal(16) + 1, jnp.float32)
+
+    def run(part, **kwargs):
+        halves = {"empirical": part, "regularizer": -part}
+        # By its type, the same everywhere.
+        halves[constant] = jnp.full(part.shape, -1.0)
+        pair, tx = GradientPair(**halves), dtnh(**kwargs)
+        updates, state = tx.update(pair, tx.init(part))
+        kept = project_conflict(pair.regularizer, pair.empirical, **kwargs)
+        return updates, kept, state.conflict
+
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.shard_map(
+        functools.partial(run, axis_name="x"),
+        mesh=mesh,
+        in_specs=P("x"),
+        out_specs=(P("x"), P("x"), P()),
+    )
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, jax.jit(sharded)(whole), jax.jit(run)(whole))

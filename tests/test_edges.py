@@ -1,0 +1,184 @@
+"""Where numbers are extreme, zero, or capped: what random pairs do not reach."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import properties as check
+import pytest
+from test_projection import conflicting, groups
+from test_transform import G, R, close, network, update
+
+from dtnh_jax import GradientPair, conflict_report, dtnh, project_conflict
+
+RULES = ("project", "drop", "ignore")
+
+
+@pytest.mark.parametrize("kappa", [None, 0.5])
+def test_removed_is_the_share_of_the_regularizer_that_is_gone(kappa):
+    """|λr - r'| / |λr|, where the cap and the rule each take their part, too."""
+    g, r = network(0), network(3)  # agree in one layer, and are opposed in the other
+
+    @jax.jit
+    def by_rules(g, r):
+        options = {"granularity": "layer", "max_ratio": kappa}
+        return [update(dtnh(2.0, on_conflict=x, **options), g, r) for x in RULES]
+
+    for d, state in by_rules(g, r):
+        gone = [
+            check.norm(2 * r_ - (d_ - g_)) / check.norm(2 * r_)
+            for g_, r_, d_ in groups("layer", g, r, d)
+        ]
+        np.testing.assert_allclose(state.conflict.removed, gone, 1e-5, 1e-6)
+
+
+def test_a_zero_gradient_is_in_no_conflict():
+    """And where neither is there, a cap of κ·0 is no reason for 0/0."""
+    zero = jax.tree.map(jnp.zeros_like, G)
+
+    @jax.jit
+    def by_rules(g, r):
+        both = [(rule, kappa) for rule in RULES for kappa in (None, 0.5)]
+        return [update(dtnh(on_conflict=x, max_ratio=k), g, r) for x, k in both]
+
+    for g, r in ((zero, R), (G, zero), (zero, zero)):
+        for (d, state), capped in zip(by_rules(g, r), [False, True] * 3, strict=True):
+            assert state.conflict.cosine == 0
+            assert state.conflict.count == 0
+            gone = capped and g is zero and r is R  # |r'| <= κ·0
+            assert bool(state.conflict.removed) == gone
+            added = zero if gone else r
+            jax.tree.map(np.testing.assert_array_equal, d, g if r is zero else added)
+
+
+def test_the_cosine_of_parallel_gradients_is_not_beyond_one():
+    """As rounding would have it for one pair in several."""
+    cosines = jax.jit(jax.vmap(lambda g, r: update(dtnh(), g, r)[1].conflict.cosine))
+    g = np.random.default_rng(0).standard_normal((1000, 3)).astype(np.float32)
+    assert cosines(g, g).max() == 1
+    assert cosines(g, -g).min() == -1
+
+
+@pytest.fixture(scope="module")
+def cosine():
+    """One program, in which the small sums wait until they are needed."""
+    return jax.jit(lambda g, r: update(dtnh(), g, r)[1].conflict.cosine)
+
+
+SCALES = [1e-37, 1e-15, 2e-9, 5e-10, 1.0]
+
+
+@pytest.mark.parametrize("g_scale", SCALES)
+@pytest.mark.parametrize("r_scale", SCALES)
+def test_the_cosine_is_right_at_every_scale(cosine, g_scale, r_scale):
+    if r_scale == 1e-37 and g_scale > 1e-10:
+        pytest.skip("squares of r underflow beside g: it need not be told from zero")
+    g, r = conflicting(g_scale, r_scale)
+    expected = check.dot(*check.vectors(g, r))
+    np.testing.assert_allclose(cosine(g, r), [expected], 1e-5)
+
+
+@pytest.mark.parametrize("exponent", [-126, -31])
+def test_the_numbers_at_which_sums_change_their_scale(exponent):
+    """The smallest normal number; norms whose squares and product are the threshold.
+
+    Not compiled: there, what is not needed is not scaled, and does not show.
+    """
+    unit = np.float32(2.0**exponent)
+    g, r = (unit * np.float32(x) for x in ([2, 0, 0, 0], [-1, 1, 1, 1]))
+    d, state = update(dtnh(), g, r)
+    assert state.conflict.cosine == -0.5
+    np.testing.assert_array_equal(d, unit * np.float32([2, 1, 1, 1]))
+
+
+def test_zeros_beside_the_tiniest_numbers_add_nothing(cosine):
+    g = jnp.zeros(2**16).at[0].set(2.0**-120)
+    assert cosine(g, -g) == -1
+
+
+def test_the_weight_is_one_unless_told_otherwise():
+    expected = jax.tree.map(jnp.add, G, project_conflict(R, G))
+    close(update(dtnh())[0], expected)
+
+
+def test_arguments_may_come_by_name():
+    by_name = project_conflict(empirical=G, regularizer=R)
+    jax.tree.map(np.testing.assert_array_equal, by_name, project_conflict(R, G))
+    tx = dtnh(inner=optax.add_decayed_weights(0.5))
+    state = tx.init(G)
+    pair = GradientPair(G, R)
+    named, _ = tx.update(updates=pair, state=state, params=R)
+    jax.tree.map(np.testing.assert_array_equal, named, tx.update(pair, state, R)[0])
+
+
+def test_a_tree_without_numbers_has_a_state_without_groups():
+    tx = dtnh(granularity="leaf")
+    state = tx.init({})
+    _, new = tx.update(GradientPair({}, {}), state)
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+
+
+def test_a_share_of_a_regularizer_of_length_one():
+    _, state = update(dtnh(), jnp.array([1.0, 0.0]), jnp.array([-1.0, 0.0]))
+    assert state.conflict.removed == 1
+
+
+def test_what_is_dropped_stays_dropped_under_a_cap():
+    """As by default in ``dtnh_adamw``."""
+    d, state = update(dtnh(on_conflict="drop", max_ratio=3.0))
+    jax.tree.map(np.testing.assert_array_equal, d, G)
+    assert state.conflict.removed == 1
+
+
+def test_float32_stays_float32_where_float64_is_switched_on():
+    with jax.enable_x64(True):
+        half = jnp.float64(0.5)
+        tx = dtnh(half, max_ratio=half)
+        d, state = jax.eval_shape(lambda g, r: update(tx, g, r), G, R)
+        assert {x.dtype for x in jax.tree.leaves((d, state.conflict[:2]))} == {
+            np.dtype(np.float32)
+        }
+
+
+def test_complex128_is_summed_in_complex128():
+    rng = np.random.default_rng(0)
+    g, r = rng.standard_normal((2, 7)) + 1j * rng.standard_normal((2, 7))
+    with jax.enable_x64(True):
+        kept = project_conflict(jnp.asarray(r - g), jnp.asarray(g))
+    assert kept.dtype == np.complex128
+    g_, r_, kept_ = check.vectors(g, r - g, kept)
+    assert check.dot(g_, r_) < 0
+    check.assert_close(kept_, check.project(g_, r_), np.finfo(np.float64).eps)
+
+
+@pytest.mark.parametrize("turn", [1, 1j])
+def test_tiny_complex_numbers_on_either_axis(turn):
+    g, r = (
+        np.multiply(x, turn).astype(np.complex64)
+        for x in ([1e-30, 2e-30], [-3e-30, 1e-30])
+    )
+    _, state = update(dtnh(), g, r)
+    np.testing.assert_allclose(state.conflict.cosine, [-1 / 50**0.5], 1e-5)
+
+
+def test_steps_are_counted_in_whole_numbers():
+    """In float32, counting stops at 2^24."""
+    state = update(dtnh(), G, R)[1]
+    assert state.count.dtype == state.conflict.count.dtype == np.int32
+
+
+def test_names_that_read_the_same_are_told_apart_in_the_report():
+    params = {"a/b": {"w": jnp.ones(2)}, "a": {"b": {"w": jnp.ones(2)}}}
+    report = conflict_report(dtnh(granularity="layer").init(params))
+    assert set(report) == {"['a/b']", "['a']['b']"}
+
+
+def test_leaves_may_be_plain_numbers():
+    assert project_conflict({"w": -1.0}, {"w": 2.0})["w"] == 0
+    assert update(dtnh(), {"w": 2.0}, {"w": -1.0})[0]["w"] == 2
+
+
+@pytest.mark.parametrize(("wrong", "error"), [("layers", ValueError), (3, TypeError)])
+def test_a_wrong_granularity_is_refused_by_the_function_too(wrong, error):
+    with pytest.raises(error, match="`granularity` must be"):
+        project_conflict(R, G, granularity=wrong)
