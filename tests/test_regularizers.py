@@ -113,7 +113,7 @@ def test_under_jit_and_inside_partition():
         (
             lambda: pair({"body": PRETRAINED["body"]}),
             ValueError,
-            r"no array for the parameter at \['head'\]\['b'\]; put None",
+            r"parameter at \['head'\]\['b'\], but for \['body'\]\['w'\]; put None there",
         ),
         (
             lambda: pair({"body": {"w": jnp.ones(3)}, "head": None}),
