@@ -113,7 +113,7 @@ def test_under_jit_and_inside_partition():
         (
             lambda: pair({"body": PRETRAINED["body"]}),
             ValueError,
-            r"parameter at \['head'\]\['b'\], but for \['body'\]\['w'\]; put None there",
+            r"parameter at \['head'\]\['b'\], but for \['body'\]\['w'\]; put None",
         ),
         (
             lambda: pair({"body": {"w": jnp.ones(3)}, "head": None}),
