@@ -10,6 +10,7 @@ import optax
 
 from dtnh_jax import _average, _checks, _precision
 from dtnh_jax._pair import GradientPair
+from dtnh_jax._select import select
 
 
 def multi_steps(
@@ -123,16 +124,9 @@ def multi_steps(
             given = given.empirical
         final, inner = tx.update(given, state.inner_opt_state, params, **extra_args)
 
-        # All is selected, nothing is branched over: a conditional could not hold the
-        # collectives of sharded gradients, and a skipped NaN must not be multiplied.
         last = state.mini_step >= count_of(state.gradient_step) - 1
         emit = ~skip & last
-
-        def select(condition, yes, no):
-            return jax.tree.map(lambda x, y: _where(condition, x, y), yes, no)
-
         zeros = jax.tree.map(jnp.zeros_like, mean)
-        accumulated = select(last, zeros, mean)
         return select(emit, final, jax.tree.map(jnp.zeros_like, final)), (
             optax.MultiStepsState(
                 mini_step=jnp.where(
@@ -142,7 +136,7 @@ def multi_steps(
                     emit, optax.safe_increment(state.gradient_step), state.gradient_step
                 ),
                 inner_opt_state=select(emit, inner, state.inner_opt_state),
-                acc_grads=select(skip, state.acc_grads, accumulated),
+                acc_grads=select(~skip, select(last, zeros, mean), state.acc_grads),
                 skip_state=skip_state,
             )
         )
@@ -186,9 +180,3 @@ def _check_skip(skip: Any) -> None:
             f"first has dtype {jax.dtypes.result_type(skip)} and shape "
             f"{jnp.shape(skip)}"
         )
-
-
-def _where(condition: jax.Array, yes: Any, no: Any) -> jax.Array:
-    """Either array, in the dtype of ``no``, so that a state keeps its types."""
-    no = jnp.asarray(no)
-    return jnp.where(condition, jnp.asarray(yes).astype(no.dtype), no)

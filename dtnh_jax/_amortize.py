@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _axes, _checks, _groups, _precision, _projection, _transform
+from dtnh_jax import _axes, _checks, _groups, _precision, _projection
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._value_and_grad import pair_value_and_grad, unpack
 
@@ -122,7 +122,7 @@ def amortized_value_and_grad(
     _checks.whole("refresh_every", refresh_every)
     if not callable(weight):
         _checks.not_negative("weight", weight)
-    _checks.one_of("on_conflict", on_conflict, _transform.RULES)
+    _checks.one_of("on_conflict", on_conflict, _projection.RULES)
     if max_ratio is not None:
         _checks.positive("max_ratio", max_ratio)
     if decay is not None:
@@ -187,10 +187,8 @@ def _project(
     g, r = (jax.tree.leaves(half) for half in pair)
     geo = _projection.geometry(g, r, groups, axes, summed=True)
     plan = _projection.plan(geo, weight, on_conflict, max_ratio)
-    direction = treedef.unflatten(
-        _projection.add(gi, _projection.remainder(plan, geo, 0, gi, ri), gi.dtype)
-        for gi, ri in zip(g, r, strict=True)
-    )
+    rest = _projection.remainders(plan, geo, groups, g, r)
+    direction = treedef.unflatten(map(_projection.add, g, rest, (x.dtype for x in g)))
     # r' = keep * r - push * g / |g|, and push is not above 0.
     norm = geo.reference_norm[0]
     loss_weight = 1 - jnp.where(

@@ -10,6 +10,7 @@ over many devices stay where they are.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtnh_jax import _axes, _checks, _groups, _precision, _sums
+
+# What may become of the regularizer in a group in conflict.
+RULES = ("project", "drop", "ignore")
 
 
 class Geometry(NamedTuple):
@@ -77,41 +81,35 @@ def geometry(
     """
     dtype = _precision.accumulator([*reference, *regularizer])
     small = np.exp2(np.asarray(-np.finfo(dtype).maxexp * 15 // 32, dtype))
-    scale = np.exp2(np.asarray(_sums.shift(dtype), dtype))
     sums = functools.partial(
         _sums.sums, reference, regularizer, groups, axes.copies, dtype
     )
-    angles = functools.partial(_angles, scale=scale, small=small)
-    plain = sums()
+    plain, scaled_up = sums(), functools.partial(sums, scaled_up=True)
     tiny = plain[:2] < small
     if summed:  # zero is common: a new head without a penalty, parameters at the start
         tiny = tiny.at[1].set(tiny[1] & (plain[1] > 0))
     needed = jnp.any(tiny)
-    scaled_up = functools.partial(sums, scaled_up=True)
-    if jax.default_backend() != "cpu" or not _checks.is_traced(needed):
-        return angles(*_axes.total(axes, plain, scaled_up()))
-    # A program for the CPU does not fuse the scaling into the sums, which would make
-    # them five times as slow: it waits until it is needed. Elsewhere it is free, as the
-    # sums wait for memory, and a conditional would stand in the way of fusion.
-    if not axes.names:
-        return jax.lax.cond(
-            needed,
-            lambda: angles(plain, scaled_up()),
-            lambda: angles(plain, plain),
-        )
-    # Each device decides for itself, so that no collective waits in a branch. A square
-    # adds nothing negative: what is tiny in total is tiny on every device, and where
-    # one has not scaled, no total is tiny and the scaled sums are not looked at. (Or
-    # `r` is exactly zero there, and adds as little scaled as not.)
-    scaled = jax.lax.cond(needed, scaled_up, lambda: plain)
-    return angles(*_axes.total(axes, plain, scaled))
+    if jax.default_backend() == "cpu" and _checks.is_traced(needed):
+        # A program for the CPU does not fuse the scaling into the sums, which would
+        # make them five times as slow: it waits until it is needed. Elsewhere it is
+        # free, as the sums wait for memory, and a conditional would stand in the way of
+        # fusion. There is no collective in it, as each device decides for itself: what
+        # is tiny in total is tiny on every device, a square adding nothing negative;
+        # and where one has not scaled, the scaled sums are not looked at. (Or `r` is
+        # exactly zero there, and adds as little scaled as not.)
+        scaled = jax.lax.cond(needed, scaled_up, lambda: plain)
+    else:
+        scaled = scaled_up()
+    return _angles(*_axes.total(axes, plain, scaled), small)
 
 
-def _angles(
-    plain: jax.Array, scaled: jax.Array, *, scale: np.ndarray, small: np.ndarray
-) -> Geometry:
-    """The geometry from both sets of sums, each ``[3, K]``; see :func:`_sums.sums`."""
-    one = np.ones_like(scale)
+def _angles(plain: jax.Array, scaled: jax.Array, small: np.ndarray) -> Geometry:
+    """The geometry from both sets of sums, each ``[3, K]``; see :func:`_sums.sums`.
+
+    ``small`` is the square below which a sum is taken from ``scaled``.
+    """
+    one = np.ones_like(small)
+    scale = np.exp2(np.asarray(_sums.shift(small.dtype), small.dtype))
     plain = jnp.where(jnp.isinf(plain).any(0), jnp.nan, plain)
     # Norms are kept as (norm times scale, scale) until they have divided something.
     up = jnp.where(plain[:2] < small, scale, one)
@@ -138,7 +136,7 @@ def plan(
     Args:
       geo: how the two gradients stand to each other.
       weight: the scalar λ that multiplies the regularizer.
-      on_conflict: ``"project"``, ``"drop"`` or ``"ignore"``.
+      on_conflict: one of ``RULES``.
       max_ratio: the scalar κ; caps ``|r'|`` at κ times the reference's norm.
     """
     dtype = geo.cosine.dtype
@@ -168,19 +166,28 @@ def plan(
     return Plan(weight * keep, weight * along * geo.regularizer_norm, removed)
 
 
-def remainder(
-    plan_: Plan, geo: Geometry, k: int, reference: jax.Array, regularizer: jax.Array
-) -> jax.Array:
-    """``r'`` for one leaf of group ``k``, in the accumulator's type."""
+def remainders(
+    plan_: Plan,
+    geo: Geometry,
+    groups: _groups.Groups,
+    reference: list[jax.Array],
+    regularizer: list[jax.Array],
+) -> Iterator[jax.Array]:
+    """``r'``, leaf by leaf, in the accumulator's type."""
     dtype = geo.cosine.dtype
-    kept = _precision.times(_precision.accumulate_in(dtype, regularizer), plan_.keep[k])
-    unit = _precision.accumulate_in(dtype, reference)
-    for factor in geo.unit:
-        unit = _precision.times(unit, factor[k])
-    # Even an exact zero, subtracted, would turn -0.0 into 0.0.
-    return jnp.where(
-        plan_.push[k] == 0, kept, kept - _precision.times(unit, plan_.push[k])
-    )
+    for g, r, k in zip(reference, regularizer, groups.of_leaf, strict=True):
+        kept = _precision.times(_precision.accumulate_in(dtype, r), plan_.keep[k])
+        unit = _precision.accumulate_in(dtype, g)
+        for factor in geo.unit:
+            unit = _precision.times(unit, factor[k])
+        push = plan_.push[k]
+        # Even an exact zero, subtracted, would turn -0.0 into 0.0.
+        yield jnp.where(push == 0, kept, kept - _precision.times(unit, push))
+
+
+def add(base: jax.Array, remainder: jax.Array, dtype: Any) -> jax.Array:
+    """``d = u + r'`` for one leaf, summed in the accumulator's type, then ``dtype``."""
+    return (base.astype(remainder.dtype) + remainder).astype(dtype)
 
 
 def project_conflict(
@@ -233,13 +240,5 @@ def project_conflict(
     r = [jnp.asarray(x) for x in leaves]
     axes = _axes.find(axis_name, empirical, g, r)
     geo = geometry(g, r, groups, axes)
-    plan_ = plan(geo, 1.0, "project")
-    return treedef.unflatten(
-        remainder(plan_, geo, k, gi, ri).astype(ri.dtype)
-        for gi, ri, k in zip(g, r, groups.of_leaf, strict=True)
-    )
-
-
-def add(base: jax.Array, remainder_: jax.Array, dtype: Any) -> jax.Array:
-    """``d = u + r'`` for one leaf, summed in the accumulator's type, then ``dtype``."""
-    return (base.astype(remainder_.dtype) + remainder_).astype(dtype)
+    rest = remainders(plan(geo, 1.0, "project"), geo, groups, g, r)
+    return treedef.unflatten(x.astype(ri.dtype) for x, ri in zip(rest, r, strict=True))

@@ -8,6 +8,7 @@ import optax
 
 from dtnh_jax import _axes, _checks, _groups
 from dtnh_jax._pair import GradientPair
+from dtnh_jax._select import select
 
 
 class NotFinite(NamedTuple):
@@ -139,18 +140,16 @@ def skip_nonfinite(
         broken = devices > 0
         bad = jnp.any(broken)
 
-        # All is selected, nothing is branched over: a conditional could not hold the
-        # collectives of sharded gradients, and a skipped NaN must not be multiplied.
         in_a_row = jnp.where(bad, optax.safe_increment(state.in_a_row), 0)
         skip = bad if max_consecutive is None else bad & (in_a_row <= max_consecutive)
         skipped = jnp.where(skip, optax.safe_increment(state.skipped), state.skipped)
-        made = jax.tree.map(lambda u: jnp.where(skip, jnp.zeros_like(u), u), made)
-        return made, SkipState(
+        zeros = jax.tree.map(jnp.zeros_like, made)
+        return select(skip, zeros, made), SkipState(
             skipped=skipped,
             in_a_row=in_a_row,
-            last=_select(bad, NotFinite(*broken), state.last),
+            last=select(bad, NotFinite(*broken), state.last),
             leaf_names=state.leaf_names,
-            inner_state=_select(~skip, inner, state.inner_state),
+            inner_state=select(~skip, inner, state.inner_state),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -174,13 +173,3 @@ def _is_broken(x: jax.Array) -> jax.Array:
     # Zero times a NaN or an infinity is NaN, and so is any sum with it. On a CPU this
     # takes half the time of jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN there.
     return jnp.sum(x * 0) != 0
-
-
-def _select(condition: jax.Array, new: Any, old: Any) -> Any:
-    """Either state, in the dtypes of the old one, so that a state keeps its types."""
-
-    def where(x, y):
-        y = jnp.asarray(y)
-        return jnp.where(condition, jnp.asarray(x).astype(y.dtype), y)
-
-    return jax.tree.map(where, new, old)

@@ -8,8 +8,6 @@ import optax
 
 from dtnh_jax import _average, _axes, _checks, _groups, _precision, _projection
 
-RULES = ("project", "drop", "ignore")
-
 
 class Conflict(NamedTuple):
     """What the last step found in each group; arrays of shape ``[K]``.
@@ -159,7 +157,7 @@ def dtnh(
     if not callable(weight):
         _checks.not_negative("weight", weight)
     _groups.check(granularity)
-    _checks.one_of("on_conflict", on_conflict, RULES)
+    _checks.one_of("on_conflict", on_conflict, _projection.RULES)
     if reference_decay is not None:
         _checks.fraction("reference_decay", reference_decay)
     if max_ratio is not None:
@@ -221,12 +219,8 @@ def dtnh(
             geo = geo._replace(reference_norm=norm)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, max_ratio)
-        combined = treedef.unflatten(
-            _projection.add(ui, _projection.remainder(plan, geo, k, gi, ri), dtype)
-            for ui, gi, ri, k, dtype in zip(
-                u, g, r, groups.of_leaf, dtypes, strict=True
-            )
-        )
+        rest = _projection.remainders(plan, geo, groups, g, r)
+        combined = treedef.unflatten(map(_projection.add, u, rest, dtypes))
         conflict = Conflict(
             cosine=geo.cosine.astype(jnp.float32),
             removed=plan.removed.astype(jnp.float32),

@@ -7,13 +7,12 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from experiments import amortized, demo, never_hurt
-from experiments.amortized import AmortizedStudy
+from experiments import amortized
 from experiments.data import prepare
-from experiments.demo import Demo
+from experiments.demo import command as demo
 from experiments.errors import InputError
-from experiments.grid import command
-from experiments.never_hurt import NeverHurt
+from experiments.grid import command as grid
+from experiments.never_hurt import command as never_hurt
 from experiments.trainer import command as trainer
 from experiments.trainer.config import Train
 
@@ -27,17 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app = tyro.extras.SubcommandApp()
 
     @app.command(name="demo")
-    def _demo(study: Plain[Demo]) -> None:
+    def _demo(study: Plain[demo.Demo]) -> None:
         """Fine-tune pretrained networks eight ways; about two minutes."""
         demo.run(study, Console())
 
     @app.command(name="never-hurt")
-    def _never_hurt(study: Plain[NeverHurt]) -> None:
+    def _never_hurt(study: Plain[never_hurt.NeverHurt]) -> None:
         """Hold every rule against plain fine-tuning; about 40 minutes, resumable."""
         never_hurt.run(study, Console())
 
     @app.command(name="amortized")
-    def _amortized(study: Plain[AmortizedStudy]) -> None:
+    def _amortized(study: Plain[amortized.AmortizedStudy]) -> None:
         """Distillation with two backward passes in every k-th step only."""
         amortized.run(study, Console())
 
@@ -52,14 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare.run(config, Console())
 
     @app.command(name="grid")
-    def _grid(run: Plain[command.RunGrid]) -> None:
+    def _grid(run: Plain[grid.RunGrid]) -> None:
         """Run a grid of the paper's experiments by name; resumable."""
-        command.grid(run, Console())
+        grid.run_grid(run, Console())
 
     @app.command(name="report")
-    def _report(report: Plain[command.Report]) -> None:
+    def _report(report: Plain[grid.Report]) -> None:
         """Write the report of a grid, whole or not: Markdown and one HTML page."""
-        command.report(report, Console())
+        grid.write_report(report, Console())
 
     try:
         app.cli(

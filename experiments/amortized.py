@@ -23,16 +23,16 @@ from dtnh_jax import (
     feature_distillation,
     pair_value_and_grad,
 )
-from experiments import models
+from experiments import networks
 from experiments.data import load
 from experiments.finetune import Target, few_shot_target, finetune, start_and_order
 from experiments.methods import FEATURE_SCALE
-from experiments.models import Architecture
+from experiments.networks import Architecture
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
+from experiments.provenance import about, in_words
 from experiments.recipe import OPTIMIZERS, Recipe, batch_order
-from experiments.report import provenance
-from experiments.results import about, estimate
+from experiments.statistics import estimate
 from experiments.study import Study
 from experiments.train import accuracy, cross_entropy
 
@@ -100,9 +100,9 @@ def _forms(config: AmortizedStudy) -> list[tuple[int, float | None]]:
 
 
 def _train(
-    architecture: models.Spec,
+    architecture: networks.Spec,
     recipe: Recipe,
-    body: models.Params,
+    body: networks.Params,
     target: Target,
     weight: float,
     every: int,
@@ -122,7 +122,7 @@ def _train(
         def losses(params, batch):
             network = architecture.build(params)
             features = network.features(images[batch])
-            loss = cross_entropy(network.head(models.last(features)), labels[batch])
+            loss = cross_entropy(network.head(networks.last(features)), labels[batch])
             return loss, feature_distillation(features, teacher.features(images[batch]))
 
         amortized = amortized_value_and_grad(
@@ -152,7 +152,7 @@ def _train(
     return accuracy(architecture, params, target.dataset, target.test), broken
 
 
-def _vdot(left: models.Params, right: models.Params) -> jax.Array:
+def _vdot(left: networks.Params, right: networks.Params) -> jax.Array:
     return jnp.real(optax.tree.vdot(left, right))
 
 
@@ -197,7 +197,7 @@ def _table(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
         f"Mean ± standard error over {config['seeds']} seeds; differences are paired "
         f"by seed. {config['steps']} steps of 10 images, SGD with momentum 0.9. "
         f"Average: a moving average of the measured weights, with decay {decay:g}.",
-        provenance(header),
+        in_words(header),
     )
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 

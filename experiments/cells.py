@@ -1,6 +1,6 @@
 """The file ``cells.jsonl`` of a study that can be cut short and goes on where it was.
 
-Its first line says versions, device and settings (``results.about``); then every
+Its first line says versions, device and settings (``provenance.about``); then every
 finished cell is one line, written at once.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import InputError
-from experiments.results import about
+from experiments.provenance import about
 
 
 def resume(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

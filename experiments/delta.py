@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import models
+from experiments import networks
 from experiments.data import Dataset
 from experiments.train import cross_entropy
 
@@ -31,8 +31,8 @@ HEAD_STEPS, HEAD_LEARNING_RATE = 200, 0.01
 
 
 def channel_weights(
-    architecture: models.Spec,
-    params: models.Params,
+    architecture: networks.Spec,
+    params: networks.Params,
     dataset: Dataset,
     members: np.ndarray,
 ) -> dict[str, jax.Array]:
@@ -57,7 +57,7 @@ def channel_weights(
 
 @functools.partial(jax.jit, static_argnames="architecture")
 def _loss_rises(
-    architecture: models.Spec, params: models.Params, images: Any, labels: jax.Array
+    architecture: networks.Spec, params: networks.Params, images: Any, labels: jax.Array
 ) -> dict[str, jax.Array]:
     """One seed: by how many nats the loss rises without each channel."""
     params = {**params, "head": _trained_head(architecture, params, images, labels)}
@@ -67,7 +67,7 @@ def _loss_rises(
     }
 
     def loss(gates):
-        return cross_entropy(models.logits(network, images, gates), labels)
+        return cross_entropy(networks.logits(network, images, gates), labels)
 
     def loss_without(name, channel):
         return loss({**open_gates, name: open_gates[name].at[channel].set(0.0)})
@@ -80,7 +80,7 @@ def _loss_rises(
 
 
 def _trained_head(architecture, params, images, labels) -> Any:
-    features = models.last(architecture.build(params).features(images))
+    features = networks.last(architecture.build(params).features(images))
 
     def loss(head):
         network = architecture.build({**params, "head": head})

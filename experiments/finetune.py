@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtnh_jax import conflict_report
-from experiments import delta, models
+from experiments import delta, networks
 from experiments.data import Dataset, few_shot
 from experiments.methods import Method, method
 from experiments.recipe import Recipe
@@ -117,16 +117,16 @@ def _split(dataset, per_class, validation_per_class, test, seed):
     return train, validation, left
 
 
-def from_scratch(architecture: models.Spec, seeds: int) -> models.Params:
+def from_scratch(architecture: networks.Spec, seeds: int) -> networks.Params:
     """Random weights, one set a seed: the source that has taught nothing."""
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     return jax.vmap(architecture.init)(keys)
 
 
 def finetune(
-    architecture: models.Spec,
+    architecture: networks.Spec,
     source: str,
-    pretrained: models.Params,
+    pretrained: networks.Params,
     method_name: str,
     weight: float | None,
     recipe: Recipe,
@@ -166,7 +166,7 @@ def finetune(
         rule,
         recipe,
         start,
-        Reference(models.anchor(start), channel_weights),
+        Reference(networks.anchor(start), channel_weights),
         weight or 0.0,
         target.dataset,
         target.train,
@@ -186,7 +186,7 @@ def finetune(
 
 
 def channel_importance(
-    architecture: models.Spec, pretrained: models.Params, target: Target
+    architecture: networks.Spec, pretrained: networks.Params, target: Target
 ) -> dict[str, jax.Array]:
     """DELTA's channel weights, by feature map, ``[S, channels]``; for every λ alike."""
     architecture, start = _new_head(architecture, pretrained, target)
@@ -194,15 +194,15 @@ def channel_importance(
 
 
 def start_and_order(
-    architecture: models.Spec, pretrained: models.Params, target: Target
-) -> tuple[models.Spec, models.Params, jax.Array]:
+    architecture: networks.Spec, pretrained: networks.Params, target: Target
+) -> tuple[networks.Spec, networks.Params, jax.Array]:
     """What ``finetune`` begins with: network, parameters, and keys of the order."""
     return *_new_head(architecture, pretrained, target), _keys(target, ORDER)
 
 
 def _new_head(
-    architecture: models.Spec, pretrained: models.Params, target: Target
-) -> tuple[models.Spec, models.Params]:
+    architecture: networks.Spec, pretrained: networks.Params, target: Target
+) -> tuple[networks.Spec, networks.Params]:
     """The pretrained bodies, each with its seed's new head for the target's classes."""
     architecture = dataclasses.replace(architecture, classes=target.dataset.classes)
     fresh = jax.vmap(architecture.init)(_keys(target, HEAD))
@@ -218,13 +218,13 @@ def _keys(target: Target, use: int) -> jax.Array:
 class _Best:
     """Remembers the parameters that were best on the validation images, if any."""
 
-    def __init__(self, architecture: models.Spec, target: Target, crop: int | None):
+    def __init__(self, architecture: networks.Spec, target: Target, crop: int | None):
         self._architecture, self._target, self._crop = architecture, target, crop
         self.validation: list[np.ndarray] = []
-        self.params: models.Params | None = None
+        self.params: networks.Params | None = None
         self.step: int | None = None
 
-    def checkpoint(self, step: int, params: models.Params) -> None:
+    def checkpoint(self, step: int, params: networks.Params) -> None:
         members = self._target.validation
         if members is None:
             return

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import dtnh, l2_sp
+from dtnh_jax import dtnh, l2_sp, l2_sp_penalty
 from experiments.errors import unknown
 from experiments.recipe import OPTIMIZERS, Recipe
 
@@ -86,11 +86,10 @@ class Method:
             return optax.chain(_head_alone(), direction, rate)
         if self.towards is None:
             return optax.chain(direction, rate)
-        if self.towards == "zero":
-            pretrained = jax.tree.map(jnp.zeros_like, pretrained)
-        pair_maker = l2_sp(pretrained, alpha=1.0, beta=HEAD_DECAY)
         if self.distills:
             pair_maker, weight = optax.identity(), FEATURE_SCALE * weight
+        else:
+            pair_maker = l2_sp(self._anchor(pretrained), alpha=1.0, beta=HEAD_DECAY)
         return optax.chain(
             pair_maker,
             dtnh(
@@ -104,6 +103,23 @@ class Method:
             optax.identity() if self.inner else direction,
             rate,
         )
+
+    def penalty(self, params: Any, pretrained: Any) -> jax.Array | None:
+        """What λ multiplies, of a regularizer that looks at the parameters alone.
+
+        Args:
+          params: the parameters.
+          pretrained: as ``transformation`` takes it.
+        """
+        if self.towards is None:
+            return None
+        return l2_sp_penalty(
+            params, self._anchor(pretrained), alpha=1.0, beta=HEAD_DECAY
+        )
+
+    def _anchor(self, pretrained: Any) -> Any:
+        zero = self.towards == "zero"
+        return jax.tree.map(jnp.zeros_like, pretrained) if zero else pretrained
 
     def _schedule(self, weight: jax.Array, steps: int) -> Any:
         if self.until is None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import models
+from experiments import networks
 from experiments.data import Dataset
 from experiments.methods import METHODS
 from experiments.recipe import Recipe
@@ -40,7 +40,7 @@ class Pretrained:
       cached: whether it came out of the cache.
     """
 
-    params: models.Params
+    params: networks.Params
     accuracy: np.ndarray
     cached: bool
 
@@ -65,7 +65,7 @@ def _files_digest(folder: Path) -> str:
 
 
 def describe(
-    architecture: models.Spec, recipe: Recipe, dataset: Dataset, seeds: int
+    architecture: networks.Spec, recipe: Recipe, dataset: Dataset, seeds: int
 ) -> dict:
     """Everything that determines the pretrained networks, as JSON can hold it."""
     description = {
@@ -84,14 +84,14 @@ def describe(
 
 
 def load_or_pretrain(
-    architecture: models.Spec,
+    architecture: networks.Spec,
     recipe: Recipe,
     dataset: Dataset,
     seeds: int,
     cache: Path,
     warn: Callable[[str], None],
     advanced: Callable[[float], None] = lambda _: None,
-    begin: models.Params | None = None,
+    begin: networks.Params | None = None,
 ) -> Pretrained:
     """Networks pretrained on ``dataset``, from the cache or made now.
 
@@ -134,7 +134,7 @@ def pretrained_on(
     advanced: Callable[[float], None] = lambda _: None,
 ) -> Pretrained:
     """The studies' own networks: the default architecture, Adam, batches of 100."""
-    architecture = dataclasses.replace(models.Architecture(), classes=dataset.classes)
+    architecture = dataclasses.replace(networks.Architecture(), classes=dataset.classes)
     recipe = Recipe(
         steps=epochs * (len(dataset.labels) // 100),
         batch_size=100,
@@ -153,9 +153,10 @@ def _pretrain(architecture, recipe, dataset, seeds, advanced, begin) -> Pretrain
         start = {**body, "head": start["head"]}
     everything = np.arange(len(dataset.labels), dtype=np.int32)
     members = np.broadcast_to(everything, (seeds, everything.size))
+    reference = Reference(networks.anchor(start))
     params, _, _ = fit(
-        architecture, METHODS["plain"], recipe, start, Reference(models.anchor(start)),
-        0.0, dataset, members, order_keys, advanced,
+        architecture, METHODS["plain"], recipe, start, reference, 0.0, dataset, members,
+        order_keys, advanced,
     )  # fmt: skip
     right = accuracy(architecture, params, dataset, members, recipe.crop)
     return Pretrained(params, right, cached=False)

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from dtnh_jax import DtnhState, feature_distillation, pair_value_and_grad
-from experiments import augment, models
+from experiments import augment, networks
 from experiments.data import Dataset
-from experiments.methods import Method
+from experiments.methods import FEATURE_SCALE, Method
 from experiments.recipe import Recipe, batch_order
 
 # A run is shown, and looked through for NaN, about this many times.
@@ -33,7 +33,7 @@ class Reference(NamedTuple):
     """What a regularizer compares with.
 
     Attributes:
-      params: the pretrained parameters, ``None`` for the head's (``models.anchor``).
+      params: the pretrained parameters, ``None`` for the head's (``networks.anchor``).
       channel_weights: for DELTA, how much each channel of each feature map counts:
         map name -> float32 ``[channels]``; ``None``: all alike.
     """
@@ -63,33 +63,38 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def gradients(
-    architecture: models.Spec,
+    architecture: networks.Spec,
     method: Method,
-    params: models.Params,
+    params: networks.Params,
     reference: Reference,
     images: jax.Array,
     labels: jax.Array,
-) -> tuple[jax.Array, Any]:
-    """The empirical loss, and what the method's chain takes: gradients, or a pair."""
+) -> tuple[jax.Array, jax.Array | None, Any]:
+    """The two values, and what the method's chain takes: gradients, or a pair.
+
+    The values are the empirical loss and the penalty that λ multiplies, scalars
+    float32; ``None`` for the penalty of a method without one.
+    """
     if not method.distills:
 
         def loss_of(params):
             return cross_entropy(
-                models.logits(architecture.build(params), images), labels
+                networks.logits(architecture.build(params), images), labels
             )
 
-        return jax.value_and_grad(loss_of)(params)
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        return loss, method.penalty(params, reference.params), gradient
     body = {**reference.params, "head": params["head"]}
     teacher = architecture.build(body).features(images)
 
     def losses(params):
         network = architecture.build(params)
         features = network.features(images)
-        loss = cross_entropy(network.head(models.last(features)), labels)
+        loss = cross_entropy(network.head(networks.last(features)), labels)
         return loss, feature_distillation(features, teacher, reference.channel_weights)
 
-    (loss, _), pair = pair_value_and_grad(losses)(params)
-    return loss, pair
+    (loss, distance), pair = pair_value_and_grad(losses)(params)
+    return loss, FEATURE_SCALE * distance, pair
 
 
 def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
@@ -127,7 +132,7 @@ def _advance(
             seen = images[batch]
             if recipe.crop is not None:
                 seen = augment.random_crops(key, seen, recipe.crop)
-            loss, grads = gradients(
+            loss, _, grads = gradients(
                 architecture, method, params, reference, seen, labels[batch]
             )
             updates, state = tx.update(grads, state, params)
@@ -141,18 +146,18 @@ def _advance(
 
 
 def fit(
-    architecture: models.Spec,
+    architecture: networks.Spec,
     method: Method,
     recipe: Recipe,
-    params: models.Params,
+    params: networks.Params,
     reference: Reference,
     weight: float,
     dataset: Dataset,
     members: np.ndarray,
     keys: jax.Array,
     advanced: Callable[[float], None] = lambda _: None,
-    checkpoint: Callable[[int, models.Params], None] = lambda step, params: None,
-) -> tuple[models.Params, Any, Trace]:
+    checkpoint: Callable[[int, networks.Params], None] = lambda step, params: None,
+) -> tuple[networks.Params, Any, Trace]:
     """Trains ``S`` networks at once, one a seed.
 
     Args:
@@ -215,21 +220,21 @@ def fit(
 
 @functools.partial(jax.jit, static_argnames="architecture")
 def _right(
-    architecture: models.Spec,
-    params: models.Params,
+    architecture: networks.Spec,
+    params: networks.Params,
     seed: int,
     images: jax.Array,
     labels: jax.Array,
 ) -> jax.Array:
     """How many answers of one seed's network are right."""
     network = architecture.build(jax.tree.map(lambda x: x[seed], params))
-    answers = models.logits(network, images).argmax(axis=-1)
+    answers = networks.logits(network, images).argmax(axis=-1)
     return jnp.sum(answers == labels)
 
 
 def accuracy(
-    architecture: models.Spec,
-    params: models.Params,
+    architecture: networks.Spec,
+    params: networks.Params,
     dataset: Dataset,
     members: np.ndarray,
     crop: int | None = None,

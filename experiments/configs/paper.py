@@ -18,7 +18,7 @@ A cell trains all its seeds at once, so that memory grows with them: see `seeds`
 
 from experiments.grid.photographs import PhotographGrid
 from experiments.methods import family
-from experiments.networks.upper import Upper
+from experiments.networks import Upper
 from experiments.recipe import Recipe
 
 _RECIPE = Recipe(

@@ -14,7 +14,7 @@ Result: ``experiments/results/grid-photographs``.
 """
 
 from experiments.grid.photographs import PhotographGrid
-from experiments.networks.upper import Upper
+from experiments.networks import Upper
 from experiments.recipe import Recipe
 
 ARCHIVES = "folder:runs/data/archives"

@@ -12,7 +12,7 @@ a conflict can be seen. Images of 8x8 pixels, the size of scikit-learn's digits.
 
 from experiments.grid.config import SmallGrid
 from experiments.methods import family
-from experiments.models import Architecture
+from experiments.networks import Architecture
 from experiments.recipe import Recipe
 
 GRID = SmallGrid(

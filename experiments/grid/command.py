@@ -42,7 +42,7 @@ class Report:
     """Folder of the grid, which holds cells.jsonl."""
 
 
-def grid(command: RunGrid, console: Console) -> None:
+def run_grid(command: RunGrid, console: Console) -> None:
     """Runs what is missing, then reports."""
     if command.config not in CONFIGS:
         raise unknown("grid", command.config, CONFIGS)
@@ -53,10 +53,10 @@ def grid(command: RunGrid, console: Console) -> None:
     run(
         chosen.shortened() if command.quick else chosen, folder, command.cache, reporter
     )
-    report(Report(folder), console)
+    write_report(Report(folder), console)
 
 
-def report(command: Report, console: Console) -> None:
+def write_report(command: Report, console: Console) -> None:
     """Writes the report and prints the tally."""
     tally = publish(command.folder)
     console.print(Markdown("\n".join(tally)))

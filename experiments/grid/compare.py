@@ -11,7 +11,7 @@ from scipy import stats
 
 from experiments.grid.plan import Place
 from experiments.methods import METHODS, REGULARIZERS
-from experiments.results import estimate
+from experiments.statistics import estimate
 
 Verdict = Literal["above", "equal", "below"]
 CONFIDENCE = 0.95

@@ -8,7 +8,7 @@ from typing import Self
 from experiments.data import Dataset, load
 from experiments.errors import InputError
 from experiments.methods import method
-from experiments.models import Architecture, Params, Spec
+from experiments.networks import Architecture, Params, Spec
 from experiments.pretrain import load_or_pretrain
 from experiments.progress import Reporter
 from experiments.recipe import Recipe

@@ -14,7 +14,8 @@ from experiments.grid.choose import Records, succeeded
 from experiments.grid.compare import Best
 from experiments.grid.plan import Key, Place
 from experiments.methods import FORMS, METHODS, REGULARIZERS, family
-from experiments.results import estimate
+from experiments.panels import legend
+from experiments.statistics import estimate
 
 # Of the plain sum and of each form: colour, line style, marker.
 STYLES = dict(
@@ -183,14 +184,3 @@ def form_label(name: str) -> str:
     if baseline is None:
         return "plain sum" if name in REGULARIZERS else own
     return own.removeprefix(f"{METHODS[baseline].label} + ")
-
-
-def legend(figure, panels) -> None:
-    entries = {
-        label: handle
-        for panel in np.ravel(panels)
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center",
-                      ncols=len(entries), fontsize=8, frameon=False)  # fmt: skip

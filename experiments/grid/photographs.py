@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from experiments.data import SPOILERS, Dataset, photographs, with_test_split
 from experiments.errors import unknown
 from experiments.grid.config import Grid
-from experiments.models import Params
+from experiments.networks import Params
 from experiments.networks.upper import Upper, activations
 from experiments.pretrain import load_or_pretrain
 from experiments.progress import Reporter

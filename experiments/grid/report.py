@@ -9,7 +9,7 @@ from experiments.errors import InputError
 from experiments.grid import choose, compare, figures, plan, tables, traces
 from experiments.grid.page import html
 from experiments.methods import METHODS
-from experiments.report import provenance
+from experiments.provenance import in_words
 
 
 def publish(folder: Path) -> list[str]:
@@ -52,7 +52,7 @@ def _publish(folder: Path, header: dict[str, Any], *found: dict[str, Any]) -> li
     lines = [
         f"# {title}",
         "",
-        f"{done} of {len(planned)} cells are done. {provenance(header)}",
+        f"{done} of {len(planned)} cells are done. {in_words(header)}",
         "",
         *_method_notes(config),
         "",

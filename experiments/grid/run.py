@@ -24,7 +24,7 @@ from experiments.finetune import (
 from experiments.grid import choose, plan
 from experiments.grid.config import Grid
 from experiments.methods import METHODS
-from experiments.models import Params
+from experiments.networks import Params
 from experiments.progress import Reporter
 
 # To how many points the curves of a cell are thinned, each the mean of its steps.

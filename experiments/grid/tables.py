@@ -7,7 +7,7 @@ from experiments.grid.choose import Records, succeeded
 from experiments.grid.compare import Best, Difference, Tally, between
 from experiments.grid.plan import Key, Place
 from experiments.methods import METHODS
-from experiments.results import estimate
+from experiments.statistics import estimate
 
 NOT_RUN = "not run"
 

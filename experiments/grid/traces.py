@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import cosine_bar, cosine_panel
 from experiments.grid.compare import Best
-from experiments.grid.figures import form_label, legend, places_of, style
+from experiments.grid.figures import form_label, places_of, style
 from experiments.grid.plan import Key, Place
 from experiments.methods import METHODS, family
+from experiments.panels import cosine_bar, cosine_panel, legend
 
 
 def _sheet(places: Sequence[Place], width: float, height: float):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.models import Gates, Params, gated
+from experiments.networks.interface import Gates, Params, gated
 from experiments.networks.staged import StagedNetwork
 from experiments.networks.weights import NETWORKS, load
 
@@ -93,7 +93,7 @@ def _freeze_norms(network: nnx.Module) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Upper:
-    """What comes after one stage of a pretrained network; a ``models.Spec``.
+    """What comes after one stage of a pretrained network; a ``Spec``.
 
     Attributes:
       network: key of ``NETWORKS``.

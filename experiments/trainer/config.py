@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from experiments.errors import InputError, unknown
 from experiments.methods import method
-from experiments.networks.weights import NETWORKS
+from experiments.networks import NETWORKS
 from experiments.recipe import Recipe
 
 SMALL = "small"

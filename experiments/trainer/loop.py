@@ -10,9 +10,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dtnh_jax import conflict_report
-from experiments.models import Params
+from experiments.networks import Params
 from experiments.progress import Reporter
-from experiments.results import about
+from experiments.provenance import about
 from experiments.train import accuracy
 from experiments.trainer import layout
 from experiments.trainer.checkpoint import Checkpoints

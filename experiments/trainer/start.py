@@ -13,10 +13,10 @@ import numpy as np
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from experiments import delta, models
+from experiments import delta, networks
 from experiments.data import load
 from experiments.finetune import HEAD
-from experiments.networks.upper import Upper
+from experiments.networks import Upper
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
 from experiments.train import Reference
@@ -28,7 +28,7 @@ from experiments.trainer.task import Task, task_of
 FILE = "start.safetensors"
 
 
-def starting_point(config: Train, task: Task) -> tuple[models.Params, Reference, str]:
+def starting_point(config: Train, task: Task) -> tuple[networks.Params, Reference, str]:
     """The parameters to begin with, what to compare with, and the file's SHA-256.
 
     All arrays are NumPy's. Every process calls this; where the file is missing, the
@@ -53,7 +53,7 @@ def starting_point(config: Train, task: Task) -> tuple[models.Params, Reference,
         if name.startswith("channels.")
     }
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return params, Reference(models.anchor(params), channels or None), digest
+    return params, Reference(networks.anchor(params), channels or None), digest
 
 
 def make(config: Train) -> None:
@@ -75,10 +75,10 @@ def make(config: Train) -> None:
     partial.replace(config.out / FILE)
 
 
-def _pretrained(config: Train, task: Task) -> models.Params:
+def _pretrained(config: Train, task: Task) -> networks.Params:
     if isinstance(task.architecture, Upper):
         return task.architecture.pretrained()
-    source = load(config.source, models.Architecture().side)
+    source = load(config.source, networks.Architecture().side)
     reporter = Reporter(Console(stderr=True))
     body = pretrained_on(source, config.epochs, 1, config.cache, reporter.warn)
     return jax.tree.map(lambda x: x[0], body.params)

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import DtnhState, feature_distillation, l2_sp_penalty
+from dtnh_jax import DtnhState
 from experiments import augment
-from experiments.methods import FEATURE_SCALE, HEAD_DECAY
-from experiments.models import Params
+from experiments.networks import Params
 from experiments.train import CROP, Reference, gradients
 from experiments.trainer.task import Task
 
@@ -21,7 +20,7 @@ class State(NamedTuple):
     Attributes:
       step: updates so far, and so the loader's position too; a scalar int32.
       key: data of the random key, uint32 ``[2]``, from which each step derives its own.
-      params: the parameters, ``models.Params``.
+      params: the parameters, ``networks.Params``.
       opt_state: the optimizer's state, DTNH's in it.
     """
 
@@ -66,44 +65,16 @@ def advance(
     if task.recipe.crop is not None:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         images = augment.random_crops(key, images, task.recipe.crop)
-    loss, grads = gradients(
+    loss, penalty, grads = gradients(
         task.architecture, task.method, state.params, reference, images, labels
     )
     updates, opt_state = _transformation(task, reference).update(
         grads, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    found = Measured(
-        loss,
-        penalty(task, state.params, reference, images),
-        _learning_rate(task, state.step),
-        _report(opt_state),
-    )
+    rate = _learning_rate(task, state.step)
+    found = Measured(loss, penalty, rate, _report(opt_state))
     return State(state.step + 1, state.key, params, opt_state), found
-
-
-def penalty(
-    task: Task, params: Params, reference: Reference, images: jax.Array
-) -> jax.Array | None:
-    """What λ multiplies in the loss whose gradient the plain weighted sum is.
-
-    Of methods that distill it needs the feature maps that ``gradients`` has worked out
-    on the same images: in one jitted program XLA works them out once.
-    """
-    if task.method.towards is None:
-        return None
-    if task.method.distills:
-        body = {**reference.params, "head": params["head"]}
-        student, teacher = (
-            task.architecture.build(x).features(images) for x in (params, body)
-        )
-        return FEATURE_SCALE * feature_distillation(
-            student, teacher, reference.channel_weights
-        )
-    pretrained = reference.params
-    if task.method.towards == "zero":
-        pretrained = jax.tree.map(jnp.zeros_like, pretrained)
-    return l2_sp_penalty(params, pretrained, alpha=1.0, beta=HEAD_DECAY)
 
 
 def all_finite(state: State) -> jax.Array:

@@ -7,8 +7,7 @@ import numpy as np
 from experiments.data import Dataset, few_shot, load, photographs
 from experiments.errors import InputError
 from experiments.methods import Method, method
-from experiments.models import Architecture, Spec
-from experiments.networks.upper import Upper
+from experiments.networks import Architecture, Spec, Upper
 from experiments.recipe import Recipe
 from experiments.trainer.config import SMALL, Train
 

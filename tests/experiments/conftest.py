@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.data import Dataset
-from experiments.models import Architecture
+from experiments.networks import Architecture
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import delta, models
+from experiments import delta, networks
 from experiments.finetune import few_shot_target, finetune, from_scratch
 from experiments.recipe import Recipe
 from experiments.train import cross_entropy
@@ -27,7 +27,7 @@ def test_weights_follow_from_the_loss_without_each_channel(small, stripes):
     own["head"] = delta._trained_head(small, own, images, labels)
 
     def loss(params):
-        return cross_entropy(models.logits(small.build(params), images), labels)
+        return cross_entropy(networks.logits(small.build(params), images), labels)
 
     assert loss(own) < 0.7 * np.log(3)  # the head has learned
     for name in ("conv2", "dense"):

@@ -9,9 +9,10 @@ import jax
 import pytest
 
 from experiments.__main__ import main
+from experiments.demo.results import Summary, read
+from experiments.demo.tables import row
 from experiments.methods import BASIC, METHODS
-from experiments.results import Estimate, Summary, read
-from experiments.tables import row
+from experiments.statistics import Estimate
 
 
 @pytest.fixture(scope="module")

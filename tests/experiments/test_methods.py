@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import models
+from experiments import networks
 from experiments.finetune import few_shot_target, from_scratch
 from experiments.methods import BASIC, FORMS, METHODS, REGULARIZERS, family
 from experiments.recipe import Recipe
@@ -46,7 +46,7 @@ def test_the_frozen_body_stays_and_the_head_learns(small, stripes, name):
     seen = []
     keys = jax.random.split(jax.random.key(0), 2)
     after, _, _ = fit(
-        small, METHODS[name], recipe, start, Reference(models.anchor(start)), 0.0,
+        small, METHODS[name], recipe, start, Reference(networks.anchor(start)), 0.0,
         stripes, members, keys, checkpoint=lambda step, _: seen.append(step),
     )  # fmt: skip
     moved = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.never_hurt_report import detail, differences, suitable, summary
+from experiments.never_hurt.differences import differences
+from experiments.never_hurt.report import detail, suitable, summary
 
 QUICK = ["never-hurt", "--quick", "--quiet", "--pairs", "select"]
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import models
+from experiments import networks
 from experiments.errors import InputError
 from experiments.finetune import few_shot_target, finetune, from_scratch
 from experiments.methods import BASIC, METHODS, method
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, stripes):
     ):
         fit(
             small, METHODS["plain"], Recipe(steps=10, batch_size=30), start,
-            Reference(models.anchor(start)), 0.0, broken, members, keys,
+            Reference(networks.anchor(start)), 0.0, broken, members, keys,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.grid.config import SmallGrid
 from experiments.grid.run import run
-from experiments.models import Architecture
+from experiments.networks import Architecture
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
 

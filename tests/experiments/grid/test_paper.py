@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments.configs import CONFIGS
 from experiments.data.photographs import source
 from experiments.grid.run import run
-from experiments.networks.weights import NETWORKS
+from experiments.networks import NETWORKS
 from experiments.progress import Reporter
 
 PAPER = [name for name in CONFIGS if name.startswith("paper-")]

@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments.errors import InputError
 from experiments.grid.photographs import PhotographGrid
 from experiments.grid.run import run
-from experiments.networks.upper import Upper
+from experiments.networks import Upper
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
 

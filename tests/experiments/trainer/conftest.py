@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from experiments.models import Architecture
+from experiments.networks import Architecture
 from experiments.progress import Reporter
 from experiments.trainer import loop, names, start
 from experiments.trainer.config import Train

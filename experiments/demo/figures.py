@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtnh_jax import plot_conflict
 from experiments.finetune import Cell
-from experiments.results import estimate
+from experiments.panels import cosine_bar, cosine_panel, legend
+from experiments.statistics import estimate
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the order alternates dark
 # and light and the markers differ, so that the figure can be read in greyscale too.
@@ -102,20 +101,7 @@ def accuracy(path: Path, cells: Sequence[Cell], scratch: Cell, target: str) -> N
         panel.set_xlim(left - 1.5, highest + 1.5)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
-    # From all panels, each label once.
-    entries = {
-        label: handle
-        for panel in panels
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=len(entries),
-        fontsize=9,
-        frameon=False,
-    )
+    legend(figure, panels)
     figure.suptitle(
         f"Fine-tuning to {target}: mean ± standard error, {scratch.accuracy.size} seeds"
     )
@@ -155,42 +141,3 @@ def conflict(path: Path, cells: Sequence[Cell]) -> None:
     cosine_bar(panels)
     figure.suptitle(conflict_finding(cells), fontsize=10)
     figure.savefig(path, dpi=150)
-
-
-def cosine_panel(
-    panel: Axes,
-    cosine: np.ndarray,
-    groups: Sequence[str],
-    steps: Sequence[float] | np.ndarray | None = None,
-) -> None:
-    """Draws one panel of several that share labels and colour bar.
-
-    Args:
-      panel: where to draw; its title and labels stay as they are.
-      cosine: of the two gradients, ``[T, K]``; each row ends with its mean.
-      groups: ``K`` names.
-      steps: as ``plot_conflict`` takes them.
-    """
-    around = {name: getattr(panel, f"get_{name}")() for name in ("xlabel", "ylabel")}
-    reports = [
-        {group: {"cosine": value} for group, value in zip(groups, row, strict=True)}
-        for row in cosine
-    ]
-    plot_conflict(reports, steps=steps, ax=panel)
-    panel.set(title="", **around)
-    own_bar = panel.collections[0].colorbar
-    assert own_bar is not None
-    own_bar.remove()
-    for y, mean in enumerate(cosine.mean(axis=0)):
-        panel.annotate(
-            f"{mean:+.2f}".replace("-", "−"), (0.98, y),
-            xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7,
-            bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
-        )  # fmt: skip
-
-
-def cosine_bar(panels: np.ndarray, shrink: float = 0.9) -> None:
-    """Draws the colour bar that panels by ``cosine_panel`` share; some may be blank."""
-    drawn = next(panel for panel in panels.flat if panel.collections)
-    bar = drawn.figure.colorbar(drawn.collections[0], ax=panels, shrink=shrink)
-    bar.set_label("cosine of the two gradients\n(dark, below 0: conflict)", fontsize=9)

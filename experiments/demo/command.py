@@ -22,15 +22,16 @@ from rich.console import Console
 from tyro.conf import arg
 
 from experiments.data import Dataset, load
+from experiments.demo.report import publish
 from experiments.errors import InputError
 from experiments.finetune import Cell, Target, few_shot_target, finetune, from_scratch
 from experiments.methods import BASIC, METHODS, method
-from experiments.models import Architecture, Params
+from experiments.networks import Architecture, Params
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
+from experiments.provenance import about
 from experiments.recipe import Recipe
-from experiments.report import publish
-from experiments.results import about, estimate
+from experiments.statistics import estimate
 from experiments.study import Study
 
 

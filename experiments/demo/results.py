@@ -1,4 +1,4 @@
-"""What a study found: statistics over seeds, and the file ``results.jsonl``.
+"""What the demo found: its rows, and the file ``results.jsonl``.
 
 Every line of that file is one JSON object; ``"record"`` says what it is: ``"about"``
 (one, first: versions, device, configuration), ``"run"`` (one a seed and cell),
@@ -8,28 +8,14 @@ cell: training loss and cosines of every step, as the mean over seeds).
 
 import dataclasses
 import json
-import math
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
-import jax
 import numpy as np
-import optax
 
-import dtnh_jax
 from experiments.finetune import Cell
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and its standard error, in the unit of what was averaged."""
-
-    mean: float
-    standard_error: float
+from experiments.statistics import Estimate, estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +42,6 @@ class Summary:
     mean_cosine: float | None
 
 
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean and standard error of ``[S]`` independent values, ``S >= 2``."""
-    values = np.asarray(values, np.float64)
-    return Estimate(
-        float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
-    )
-
-
 def baseline(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
     """The cell that ``cell`` is compared with, if it is among ``cells``."""
     wanted = (cell.source, cell.rule.baseline, cell.weight)
@@ -86,23 +64,6 @@ def summarize(cell: Cell, cells: Sequence[Cell]) -> Summary:
         float(cell.trace.conflict.mean()) if measured else None,
         float(cell.trace.cosine.mean()) if measured else None,
     )
-
-
-def about(config: dict[str, Any]) -> dict[str, Any]:
-    """Versions, device and configuration, as JSON can hold them."""
-    device = jax.devices()[0]
-    return {
-        "versions": {
-            "dtnh_jax": dtnh_jax.__version__,
-            "jax": jax.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "python": platform.python_version(),
-        },
-        "device": f"{device.platform} ({device.device_kind})",
-        "cpu_cores": os.cpu_count(),
-        "config": config,
-    }
 
 
 def write(path: Path, header: dict[str, Any], cells: Sequence[Cell]) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
+from experiments.demo.results import Summary
 from experiments.methods import METHODS
-from experiments.results import Estimate, Summary
+from experiments.statistics import Estimate
 
 HEADINGS = ("method", "λ", "accuracy %", "gain by DTNH", "conflict %", "cosine")
 NONE = "–"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import models
+from experiments import networks
+from experiments.networks.small import ShiftedConv
 
 
 @pytest.mark.parametrize("size", [3, 4])
@@ -17,9 +18,7 @@ def test_shifted_conv_equals_lax_conv(size):
         ) + jnp.reshape(bias, (1, 1, 1, 7))
 
     def ours(kernel, bias, x):
-        conv = nnx.eval_shape(
-            lambda: models.ShiftedConv(3, 7, size=size, rngs=nnx.Rngs(0))
-        )
+        conv = nnx.eval_shape(lambda: ShiftedConv(3, 7, size=size, rngs=nnx.Rngs(0)))
         values = nnx.State({"kernel": kernel, "bias": bias})
         return nnx.merge(nnx.graphdef(conv), values)(x)
 
@@ -51,7 +50,7 @@ def test_features_have_the_shapes_that_the_docstring_promises(small):
         "conv3": (2, 1, 1, 8),
         "dense": (2, 16),
     }
-    assert models.logits(network, jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
+    assert networks.logits(network, jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
 
 
 def test_a_gate_of_zero_takes_a_channel_out_of_all_that_follows(small):
@@ -69,6 +68,6 @@ def test_a_gate_of_zero_takes_a_channel_out_of_all_that_follows(small):
 
 def test_anchor_is_the_body_and_none_for_the_head(small):
     params = small.init(jax.random.key(0))
-    anchor = models.anchor(params)
+    anchor = networks.anchor(params)
     assert anchor["head"] == {"kernel": None, "bias": None}
     assert anchor["dense"] is params["dense"]

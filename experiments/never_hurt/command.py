@@ -16,12 +16,13 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import arg
 
-from experiments import cells, never_hurt_report
+from experiments import cells
 from experiments.data import load
 from experiments.errors import unknown
 from experiments.finetune import Target, few_shot_target, finetune, from_scratch
 from experiments.methods import METHODS
-from experiments.models import Architecture, Params
+from experiments.networks import Architecture, Params
+from experiments.never_hurt.report import publish
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
@@ -118,7 +119,7 @@ def run(config: NeverHurt, console: Console) -> None:
             title = f"{name} to {cell['target']}, {cell['optimizer']}: {cell['method']}"
             with reporter.task(f"{title}, λ = {cell['weight']}", 1) as advanced:
                 cells.append(path, _run(config, cell, name, params, advanced))
-    never_hurt_report.publish(config.out, console, cells.read(path))
+    publish(config.out, console, cells.read(path))
 
 
 def _plan(config: NeverHurt) -> Iterator[dict[str, Any]]:

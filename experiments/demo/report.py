@@ -1,4 +1,4 @@
-"""What a study leaves behind: a table in the terminal, and files in one folder."""
+"""What the demo leaves behind: a table in the terminal, and files in one folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,18 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import figures, tables
+from experiments import provenance
+from experiments.demo import figures, tables
+from experiments.demo.results import summarize, write
 from experiments.finetune import Cell
-from experiments.results import summarize, write
 
 # The plain sum, judged by layer: what conflict does when nothing is done about it.
 HEAT_MAP_METHOD = "l2-sp"
-
-
-def provenance(header: dict[str, Any]) -> str:
-    """Versions and device in one line, from ``results.about``."""
-    versions = ", ".join(f"{name} {text}" for name, text in header["versions"].items())
-    return f"{versions}; {header['device']}, {header['cpu_cores']} cores."
 
 
 def publish(
@@ -35,16 +30,16 @@ def publish(
     Args:
       folder: where to write; made where it is missing.
       console: where to print.
-      cells: the study, in the order of the table's rows.
+      cells: all but one, in the order of the table's rows.
       scratch: the cell from random weights, which comes first in the table.
       target: name of the target task.
       title: of the table.
       notes: what a reader of the table must know, one sentence or two each.
-      header: the first record of ``results.jsonl``, from ``results.about``.
+      header: the first record of ``results.jsonl``, from ``provenance.about``.
     """
     rows = [scratch, *cells]
     summaries = [summarize(cell, rows) for cell in rows]
-    notes = [*notes, provenance(header)]
+    notes = [*notes, provenance.in_words(header)]
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "results.jsonl", header, rows)
     (folder / "table.md").write_text(tables.markdown(summaries, title, notes))

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import figures
+from experiments.demo import figures
+from experiments.demo.results import summarize
+from experiments.demo.tables import row
 from experiments.finetune import Cell
-from experiments.results import estimate, summarize
-from experiments.tables import row
+from experiments.statistics import estimate
 from experiments.train import Trace
 
 

@@ -1,0 +1,1 @@
+"""What ``make demo`` runs: eight ways to fine-tune, from two sources."""
