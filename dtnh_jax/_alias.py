@@ -66,19 +66,16 @@ def dtnh_sgd(
       >>> optax.apply_updates(params, updates)["w"]
       Array([0.9, 2. ], dtype=float32)
     """
-    inner = None if momentum is None else optax.trace(momentum, nesterov)
     return _chain(
-        pretrained,
-        dtnh(
-            weight,
-            granularity=granularity,
-            on_conflict=on_conflict,
-            reference_decay=reference_decay,
-            max_ratio=max_ratio,
-            inner=inner,
-            axis_name=axis_name,
-        ),
         learning_rate,
+        pretrained,
+        weight,
+        inner=None if momentum is None else optax.trace(momentum, nesterov),
+        granularity=granularity,
+        on_conflict=on_conflict,
+        reference_decay=reference_decay,
+        max_ratio=max_ratio,
+        axis_name=axis_name,
     )
 
 
@@ -149,28 +146,27 @@ def dtnh_adamw(
       Loshchilov and Hutter, `Decoupled Weight Decay Regularization
       <https://arxiv.org/abs/1711.05101>`_, 2019
     """
-    inner = optax.chain(
-        optax.scale_by_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay)
-    )
     return _chain(
-        pretrained,
-        dtnh(
-            weight,
-            granularity=granularity,
-            on_conflict=on_conflict,
-            reference_decay=reference_decay,
-            max_ratio=max_ratio,
-            inner=inner,
-            axis_name=axis_name,
-        ),
         learning_rate,
+        pretrained,
+        weight,
+        inner=optax.chain(
+            optax.scale_by_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay)
+        ),
+        granularity=granularity,
+        on_conflict=on_conflict,
+        reference_decay=reference_decay,
+        max_ratio=max_ratio,
+        axis_name=axis_name,
     )
 
 
 def _chain(
-    pretrained: Any, transform: Any, learning_rate: Any
+    learning_rate: Any, pretrained: Any, weight: Any, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     _checks.rate("learning_rate", learning_rate)
     pair_maker = [] if pretrained is None else [l2_sp(pretrained, alpha=1.0)]
     rate = optax.scale_by_learning_rate(learning_rate)
-    return optax.with_extra_args_support(optax.chain(*pair_maker, transform, rate))
+    return optax.with_extra_args_support(
+        optax.chain(*pair_maker, dtnh(weight, **options), rate)
+    )

@@ -100,7 +100,8 @@ def geometry(
         scaled = jax.lax.cond(needed, scaled_up, lambda: plain)
     else:
         scaled = scaled_up()
-    return _angles(*_axes.total(axes, plain, scaled), small)
+    plain, scaled = _axes.total(axes, plain, scaled)
+    return _angles(plain, scaled, small)
 
 
 def _angles(plain: jax.Array, scaled: jax.Array, small: np.ndarray) -> Geometry:

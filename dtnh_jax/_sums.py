@@ -29,8 +29,8 @@ def sums(
             g, r = _scaled_up(g), _scaled_up(r)
         three = jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)])
         parts[k].append(three if n == 1 else three / n)
-    # Without the barrier XLA makes a chain of additions of the sum of a stack, and works
-    # that out anew in the program of every leaf: with a hundred leaves it compiles three
+    # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
+    # them anew in the program of every leaf: with a hundred leaves it compiles three
     # times as long.
     stacks = jax.lax.optimization_barrier([jnp.stack(x) for x in parts])
     totals = [jnp.sum(x, axis=0) for x in stacks]

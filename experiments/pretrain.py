@@ -1,9 +1,9 @@
 """Pretrained networks: trained here on a source data set, and kept in a cache.
 
 A cache entry is a folder named by a hash of everything that determines it. It holds the
-parameters, written by Orbax, and ``entry.json``, which says what they are and carries a
-digest of their files. An entry that cannot be read, or whose digest does not fit, is
-reported and made again.
+parameters, written by Orbax, and ``entry.json``, which says what they are and carries
+the digests of their files. An entry that cannot be read, or whose digests do not fit,
+is reported and made again.
 """
 
 import dataclasses
@@ -19,14 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import networks
+from experiments import digests, networks
 from experiments.data import Dataset
 from experiments.methods import METHODS
 from experiments.recipe import Recipe
 from experiments.train import Reference, accuracy, fit
 
-# Raised by hand when the code here or in `train` changes what pretraining gives.
-VERSION = 1
+# Raised by hand when the code here or in `train` changes what pretraining gives or what
+# an entry holds.
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +52,6 @@ def _digest(arrays: list[np.ndarray]) -> str:
     for array in arrays:
         total.update(f"{array.shape} {array.dtype}".encode())
         total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
-
-
-def _files_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files in a folder."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        total.update(f"{path.relative_to(folder)} {len(content)}".encode())
-        total.update(content)
     return total.hexdigest()
 
 
@@ -109,8 +100,7 @@ def load_or_pretrain(
     if begin is not None:
         arrays = [np.asarray(x) for x in jax.tree.leaves(begin)]
         description["begin"] = _digest(arrays)
-    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-    folder = cache.resolve() / f"pretrained-{key[:16]}"
+    folder = cache.resolve() / f"pretrained-{digests.of_json(description)[:16]}"
     if folder.exists():
         try:
             found = _read(folder, architecture, description)
@@ -170,7 +160,7 @@ def _write(folder: Path, made: Pretrained, description: dict) -> None:
     entry = {
         "description": description,
         "accuracy": [float(share) for share in made.accuracy],
-        "digest": _files_digest(folder / "params"),
+        "files": digests.of_folder(folder / "params"),
     }
     (folder / "entry.json").write_text(json.dumps(entry, indent=2))
 
@@ -180,8 +170,8 @@ def _read(folder: Path, architecture, description: dict) -> Pretrained:
     if entry["description"] != description:
         raise ValueError("it describes other networks")
     # Before Orbax reads them: given damaged files, its background threads raise too.
-    if _files_digest(folder / "params") != entry["digest"]:
-        raise ValueError("its files do not fit their digest")
+    if digests.of_folder(folder / "params") != entry["files"]:
+        raise ValueError("its files do not fit their digests")
     keys = jax.ShapeDtypeStruct((description["seeds"],), jax.random.key(0).dtype)
     like = jax.eval_shape(jax.vmap(architecture.init), keys)
     with ocp.StandardCheckpointer() as checkpointer:

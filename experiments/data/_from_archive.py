@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from experiments import digests
 from experiments.data import _archive
-from experiments.data.cache import digest
 from experiments.data.official import check_connection, contents, prepare
 from experiments.data.source import Contents, Source
 from experiments.errors import InputError
@@ -122,7 +122,7 @@ def archive_source(
         prepare(builder, archives)
         found = contents(builder, SPLITS)
         read = {
-            f"sha256 of {file}": digest(archives / file)
+            f"sha256 of {file}": digests.of_file(archives / file)
             for file in kind.URLS
             if (archives / file).is_file()
         }

@@ -8,20 +8,20 @@ second process wait for the first instead of doing the same work.
 """
 
 import dataclasses
-import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
+from experiments import digests
 from experiments.data._decode import DamagedImage, decode
 from experiments.data._npy import ArrayFile
 from experiments.data.dataset import Dataset
@@ -78,11 +78,11 @@ def prepare(
         "version": VERSION, "source": source.identity, "side": side,
         "skip_damaged": skip_damaged,
     }  # fmt: skip
-    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
     slug = re.sub(r"[^\w.-]+", "-", source.name).strip("-")
-    place = folder / f"{slug}-{side}px-{key[:12]}"
+    place = folder / f"{slug}-{side}px-{digests.of_json(description)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / f".{place.name}.lock"):
+    # The system takes the lock back from a process that dies.
+    with FileLock(folder / f".{place.name}.lock"):
         if place.exists():
             try:
                 found = Entry(source.name, place, _read(place, description))
@@ -137,7 +137,7 @@ def _write(folder: Path, source: Source, side, skip_damaged, warn, advanced) -> 
         "classes": list(contents.classes),
         "origin": contents.origin,
         "damaged": damaged,
-        "sha256": {path.name: digest(path) for path in sorted(folder.glob("*.npy"))},
+        "sha256": digests.of_folder(folder),
     }
 
 
@@ -164,20 +164,6 @@ def _read(folder: Path, description: dict) -> dict:
     if about["description"] != description:
         raise ValueError("it describes other images")
     for name, expected in about["sha256"].items():
-        if digest(folder / name) != expected:
+        if digests.of_file(folder / name) != expected:
             raise ValueError(f"{name} does not fit its digest")
     return about
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Waits for the lock; the system takes it back from a process that dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

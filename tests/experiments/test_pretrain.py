@@ -1,5 +1,7 @@
 """The cache of pretrained networks: reused, and never trusted blindly."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -59,14 +61,16 @@ def _flip_a_byte(folder):
 
 def _other_digest(folder):
     path = folder / "entry.json"
-    path.write_text(path.read_text().replace('"digest": "', '"digest": "0'))
+    entry = json.loads(path.read_text())
+    entry["files"] |= dict.fromkeys(list(entry["files"])[:1], "0")
+    path.write_text(json.dumps(entry))
 
 
 DAMAGES = {
     "a flipped byte": _flip_a_byte,
     "another digest": _other_digest,
     "no entry.json": lambda folder: (folder / "entry.json").unlink(),
-    "a cut entry.json": lambda folder: (folder / "entry.json").write_text('{"digest":'),
+    "a cut entry.json": lambda folder: (folder / "entry.json").write_text('{"files":'),
     "other arrays": lambda folder: (folder / "params").rename(folder / "elsewhere"),
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from experiments import digests
 from experiments.data import _archive, cache
 from experiments.data._from_archive import archive_source
 from experiments.data.builders import OWN, own_source
@@ -53,9 +54,9 @@ def test_caltech256_is_split_by_class_and_has_no_clutter(prepared, caltech256, l
     both = np.sort(np.concatenate([levels(train), levels(test)]))
     assert np.allclose(both, [25, 30, 35, 40, 45, 105, 110, 115, 120, 125], atol=1.5)
     assert ((levels(train) > 75) == train.labels).all()
-    assert entry.about["origin"]["sha256 of 256_ObjectCategories.tar"] == cache.digest(
-        caltech256
-    )
+    assert entry.about["origin"][
+        "sha256 of 256_ObjectCategories.tar"
+    ] == digests.of_file(caltech256)
 
 
 def test_the_split_is_the_same_in_every_order_of_files(

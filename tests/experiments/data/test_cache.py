@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from experiments import digests
 from experiments.data import Dataset, cache, few_shot, photographs
 from experiments.data.files import files_source
 from experiments.errors import InputError
@@ -128,7 +129,7 @@ def test_damaged_images_are_named_and_counted(tmp_path, pack, pets):
 def test_the_entry_says_what_was_read(tmp_path, archive):
     made = prepared(archive, tmp_path / "c")
     about = json.loads((made.folder / "entry.json").read_text())
-    assert about["origin"]["sha256"] == cache.digest(archive)
+    assert about["origin"]["sha256"] == digests.of_file(archive)
     assert about["classes"] == ["cat", "dog"]
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from experiments.data import cache
+from experiments import digests
 from experiments.data.prepare import Data, run
 from experiments.errors import InputError
 
@@ -29,7 +29,7 @@ def test_it_says_what_was_prepared(tmp_path, pack, pets, printed):
     assert ["│", "train", "│", "4", "│", "2", "│", "2", "to", "2", "│", "192"] in [
         row[:12] for row in rows
     ]
-    assert f"sha256: {cache.digest(archive)}" in first
+    assert f"sha256: {digests.of_file(archive)}" in first
     assert f"path: {archive}" in first
     assert "images left out as damaged: 0" in first
     assert printed(config) == first

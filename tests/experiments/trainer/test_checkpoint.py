@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import digests
 from experiments.errors import InputError
 from experiments.trainer import layout, record
 from experiments.trainer.checkpoint import Checkpoints
@@ -118,7 +119,7 @@ def _edit(checkpoint, **changes):
     """A record that was changed, its own digest made to fit."""
     path = checkpoint / record.FILE
     changed = json.loads(path.read_text())["record"] | changes
-    path.write_text(json.dumps({"record": changed, "sha256": record._digest(changed)}))
+    path.write_text(json.dumps({"record": changed, "sha256": digests.of_json(changed)}))
 
 
 DAMAGES = {
