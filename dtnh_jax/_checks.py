@@ -69,6 +69,28 @@ def transformation(name: str, value: Any) -> None:
         )
 
 
+def uphill(name: str, value: optax.GradientTransformation) -> None:
+    """Raises where ``value`` turns a gradient round, as a whole optimizer does.
+
+    It is tried on a few ones. What cannot be tried like that, as it is made for a tree
+    of another kind or its numbers are not known yet, is let through.
+    """
+    ones = np.ones(8, np.float32)
+    try:
+        with jax.ensure_compile_time_eval():
+            updates, _ = value.update(ones, value.init(ones), ones)
+        turned = np.signbit(np.asarray(updates)).all()
+    except Exception:
+        return
+    if turned:
+        raise ValueError(
+            f"`{name}` turns the gradient round, as optax.adam(lr) and every whole "
+            "optimizer does, and the regularizer would be added with the wrong sign: "
+            "take the form without a learning rate, such as optax.scale_by_adam(), and "
+            "put optax.scale_by_learning_rate(lr) behind dtnh"
+        )
+
+
 def one_of(name: str, value: Any, known: Collection[str]) -> None:
     """Raises where ``value`` is none of the ``known`` names."""
     if not isinstance(value, str) or value not in known:

@@ -112,8 +112,7 @@ def dtnh(
       inner: a gradient transformation for the empirical gradient alone, such as
         ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It gets ``params`` and all
         extra arguments. It must point uphill, as a gradient does: leave the learning
-        rate and its minus sign to what follows dtnh, or :math:`r'` will be added with
-        the wrong sign.
+        rate and its minus sign to what follows dtnh.
       axis_name: needed inside ``jax.shard_map`` alone, where a device sees its shards:
         the mesh axes over which arrays are sharded, so that sums go on over them, in
         one all-reduce. A name, or a tuple of names, of which each array's type says
@@ -130,7 +129,8 @@ def dtnh(
       an infinity.
 
     Raises:
-      ValueError: if an argument is out of range; from ``update``, if the gradients'
+      ValueError: if an argument is out of range; from ``init``, if ``inner`` turns the
+        gradient round, as ``optax.adam(lr)`` does; from ``update``, if the gradients'
         structures or shapes differ, labels do not fit, a gradient comes twice, or
         ``axis_name`` is missing or names no axis that there is.
       TypeError: from ``update``, if it is given one gradient only, or arrays that are
@@ -168,6 +168,8 @@ def dtnh(
     _axes.check(axis_name)
 
     def init_fn(params: optax.Params) -> DtnhState:
+        if inner is not None:
+            _checks.uphill("inner", inner)
         names = _groups.divide(params, granularity).names
         return DtnhState(
             count=jnp.zeros((), jnp.int32),

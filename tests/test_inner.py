@@ -126,3 +126,39 @@ def test_the_result_keeps_the_gradients_dtype():
 def test_inner_must_be_a_transformation(wrong):
     with pytest.raises(TypeError, match=r"`inner` must be an optax\.Gradient.*got"):
         dtnh(inner=wrong)
+
+
+DOWNHILL = {
+    "sgd": optax.sgd(0.1, momentum=0.9),
+    "adamw": optax.adamw(1e-3),
+    "a rate that starts at zero": optax.adam(optax.linear_schedule(0.0, 1e-3, 10)),
+    "a rate in a chain": optax.chain(optax.scale_by_adam(), optax.scale(-1e-3)),
+    "an injected rate": optax.inject_hyperparams(optax.adam)(learning_rate=1e-3),
+}
+
+
+@pytest.mark.parametrize("name", DOWNHILL)
+def test_a_whole_optimizer_as_inner_is_refused(name):
+    """It would add the regularizer with the wrong sign."""
+    tx = dtnh(inner=DOWNHILL[name])
+    for init in (tx.init, jax.jit(tx.init)):
+        with pytest.raises(ValueError, match="`inner` turns the gradient round"):
+            init(G)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        *OPTIMIZERS.values(),
+        optax.set_to_zero(),
+        # Made for the tree of the parameters alone.
+        optax.masked(optax.trace(0.9), {"a": True, "b": False}),
+    ],
+)
+def test_what_points_uphill_or_cannot_be_tried_is_let_through(inner):
+    assert dtnh(inner=inner).init(G).inner is not None
+
+
+def test_a_learning_rate_that_is_not_known_yet_is_let_through():
+    state = jax.jit(lambda rate: dtnh(inner=optax.sgd(rate)).init(G))(0.1)
+    assert state.count == 0
