@@ -150,6 +150,16 @@ def inner(rule):
     return descent(start)
 
 
+def downhill_before(rule):
+    """``rule`` with the rate and its minus sign in it, and nothing behind."""
+
+    def start():
+        rule_ = rule()
+        return lambda w, g, r, t: -joint(-RATE * rule_(g), r) / RATE
+
+    return descent(start)
+
+
 def behind(rule):
     """``rule`` on the sum."""
 

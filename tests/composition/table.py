@@ -316,7 +316,16 @@ AROUND = (
     ),
 )
 
+WRONG_SIGN = Differs(ref.downhill_before(ref.Adam), "`r` is added with the wrong sign")
+
 BEFORE = (
+    Row(
+        "`adam`, or another whole optimizer",
+        lambda head, opt: chain(optax.adam(ref.RATE), head),
+        ref.inner(ref.Adam),
+        *(NO_PAIR, WRONG_SIGN, WRONG_SIGN),
+        "Use `dtnh(inner=optax.scale_by_adam())`, and the learning rate behind it.",
+    ),
     Row(
         "`scale_by_adam`",
         before(optax.scale_by_adam()),

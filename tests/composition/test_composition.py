@@ -1,5 +1,6 @@
 """The table holds, row by row and form by form."""
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ CASES = [
     if not isinstance(getattr(row, form), Absent)
 ]
 TOLERANCE = 1e-5
+close = functools.partial(np.testing.assert_allclose, rtol=TOLERANCE, atol=TOLERANCE)
 APART = 5e-4  # what is told apart here lies at least so far apart
 
 
@@ -36,10 +38,10 @@ def test_composition(row, form):
         case Right(reference):
             expected = (reference or row.reference)(problem)
             assert np.isfinite(expected).all()
-            np.testing.assert_allclose(running.run(row, form), expected, 0, TOLERANCE)
+            close(running.run(row, form), expected)
         case Differs(reference):
             expected = reference(problem)
-            np.testing.assert_allclose(running.run(row, form), expected, 0, TOLERANCE)
+            close(running.run(row, form), expected)
             assert not distance(expected, row.reference(problem)) < APART
 
 
