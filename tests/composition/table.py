@@ -316,20 +316,21 @@ AROUND = (
     ),
 )
 
+INNER_ADAM = ref.inner(ref.Adam)
 WRONG_SIGN = Differs(ref.downhill_before(ref.Adam), "`r` is added with the wrong sign")
 
 BEFORE = (
     Row(
         "`adam`, or another whole optimizer",
         lambda head, opt: chain(optax.adam(ref.RATE), head),
-        ref.inner(ref.Adam),
+        INNER_ADAM,
         *(NO_PAIR, WRONG_SIGN, WRONG_SIGN),
         "Use `dtnh(inner=optax.scale_by_adam())`, and the learning rate behind it.",
     ),
     Row(
         "`scale_by_adam`",
         before(optax.scale_by_adam()),
-        ref.inner(ref.Adam),
+        INNER_ADAM,
         NO_PAIR,
         *2 * [Differs(ref.before(ref.Adam), "conflict is judged with Adam's step")],
         "Use `dtnh(inner=optax.scale_by_adam())`.",
