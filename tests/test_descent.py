@@ -1,5 +1,7 @@
 """G7: with max_ratio up to 1 the loss never rises, whatever the weight."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,37 +18,43 @@ def quadratic(seed):
     rng = np.random.default_rng(seed)
     q, _ = np.linalg.qr(rng.standard_normal((8, 8)))
     spectrum = 10.0 ** rng.uniform(-3, 2, 8)
-    a = jnp.asarray(q * spectrum @ q.T)
-    return (lambda x: 0.5 * jnp.dot(x, a @ x)), spectrum.max(), 8
+    return (q * spectrum @ q.T,), spectrum.max(), 8
 
 
 def logistic_regression(seed):
     """Two digits told apart; β = ‖X‖²/(4n), the bound of the logistic loss."""
     images, labels = load_digits(n_class=2, return_X_y=True)
     rows = np.random.default_rng(seed).permutation(len(labels))[:100]
-    x, sign = jnp.asarray(images[rows] / 16), jnp.asarray(2.0 * labels[rows] - 1)
-    beta = np.linalg.norm(x, 2) ** 2 / (4 * len(rows))
-    return (lambda w: jnp.mean(jax.nn.softplus(-sign * (x @ w)))), beta, 64
+    x, sign = images[rows] / 16, 2.0 * labels[rows] - 1
+    return (x, sign), np.linalg.norm(x, 2) ** 2 / (4 * len(rows)), 64
 
 
-def losses(problem, seed, weight, share, **kwargs):
-    """Losses along full-batch descent, at a step size of ``share`` times the bound."""
-    loss, beta, size = problem(seed)
-    kappa = kwargs.get("max_ratio") or 1.0
-    eta = share * min(1 / beta, 2 / (beta * (1 + kappa**2)))
-    rng = np.random.default_rng(seed + 1)
-    start, anchor = (jnp.asarray(rng.standard_normal(size)) for _ in range(2))
-    tx = dtnh(weight, **kwargs)
+LOSSES = {
+    quadratic: lambda x, a: 0.5 * jnp.dot(x, a @ x),
+    logistic_regression: lambda w, x, sign: jnp.mean(jax.nn.softplus(-sign * (x @ w))),
+}
+
+
+@functools.partial(jax.jit, static_argnames=("problem", "on_conflict"))
+def descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio):
+    """One program for every seed, weight and cap."""
+    tx = dtnh(weight, on_conflict=on_conflict, max_ratio=max_ratio)
 
     def step(carry, _):
         x, state = carry
-        value, g = jax.value_and_grad(loss)(x)
+        value, g = jax.value_and_grad(LOSSES[problem])(x, *data)
         d, state = tx.update(GradientPair(g, x - 10 * anchor), state)
         return (x - eta * d, state), value
 
-    return jax.jit(
-        lambda: jax.lax.scan(step, (start, tx.init(start)), None, STEPS)[1]
-    )()
+    return jax.lax.scan(step, (start, tx.init(start)), None, STEPS)[1]
+
+
+def losses(problem, seed, weight, share, on_conflict="project", max_ratio=None):
+    """Losses along full-batch descent, at a step size of ``share`` times the bound."""
+    data, beta, size = problem(seed)
+    eta = share * min(1 / beta, 2 / (beta * (1 + (max_ratio or 1.0) ** 2)))
+    start, anchor = np.random.default_rng(seed + 1).standard_normal((2, size))
+    return descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio)
 
 
 def rises(values):
