@@ -11,33 +11,25 @@ from benchmarks.collectives import Collectives
 from benchmarks.import_time import ImportTime
 from benchmarks.peers import Peers
 from benchmarks.projection import Projection
-from benchmarks.report import Report
+from benchmarks.report.page import Report
 from benchmarks.scaling import Scaling
 from benchmarks.step import Step
 from experiments.errors import InputError
 
-# Each is a dataclass of options with `run(console)`, which returns the file it wrote.
-BENCHMARKS = {
-    "step": Step,
-    "amortized": AmortizedSteps,
-    "projection": Projection,
-    "scaling": Scaling,
-    "collectives": Collectives,
-    "import_time": ImportTime,
-}
-# Only by name: peers need packages that nothing else here does.
-BY_NAME = {"peers": Peers, "report": Report}
+TOGETHER = (Step, AmortizedSteps, Projection, Scaling, Collectives, ImportTime)
+# Peers by name only: they need packages that nothing else here does.
+COMMANDS = {benchmark.name: benchmark for benchmark in (*TOGETHER, Peers)}
 
 
 def main(arguments: list[str]) -> None:
     if not arguments or arguments == ["--quick"]:
         # A process each: memory that one leaves behind cannot slow down the next.
-        for name in BENCHMARKS:
-            command = [sys.executable, "-m", "benchmarks", name, *arguments]
+        for benchmark in TOGETHER:
+            command = [sys.executable, "-m", "benchmarks", benchmark.name, *arguments]
             subprocess.run(command, check=True)
         return
     config = tyro.extras.subcommand_cli_from_dict(
-        {**BENCHMARKS, **BY_NAME}, prog="python -m benchmarks", args=arguments
+        {**COMMANDS, "report": Report}, prog="python -m benchmarks", args=arguments
     )
     console = Console()
     try:

@@ -8,21 +8,29 @@ called in turn from Python; the last row is `value_and_grad`, one program for bo
 """
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from benchmarks import models, results, tables, training
-from benchmarks.results import FOLDER, Row, compared
-from benchmarks.timing import Program, interleaved
+from benchmarks import comparison
+from benchmarks.benchmark import Timed
+from benchmarks.comparison import compared
+from benchmarks.programs.amortized_steps import amortized_steps
+from benchmarks.programs.steps import PENALTIES, distillation_steps
+from benchmarks.programs.workload import workload
+from benchmarks.records import Row
+from benchmarks.tables import Table
 
 REFERENCE = "joint loss"
+# By k, the ratio that we want to keep below.
 TARGETS = {4: None, 16: 1.06}
 
 
 @dataclasses.dataclass(frozen=True)
-class AmortizedSteps:
+class AmortizedSteps(Timed):
     """Time training steps with amortized_value_and_grad(); about two minutes."""
+
+    name = "amortized"
 
     networks: tuple[str, ...] = ("resnet18", "vit")
     """Which networks: resnet18, resnet50, vit, tiny."""
@@ -30,62 +38,32 @@ class AmortizedSteps:
     """What is distilled: last map, all maps, logits."""
     seconds: float = 20.0
     """Time for the calls of each network."""
-    least: int = 7
-    """Repetitions, even where they take longer than that."""
-    quick: bool = False
-    """A tiny network and three repetitions: to see whether it runs."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path."""
-        rows: list[Row] = []
-        for name in ("tiny",) if self.quick else self.networks:
-            rows += self._measure(name)
-        console.print(tables.terminal("amortized step", *tables.comparison(rows, ())))
-        return results.write("amortized", self, rows, self.out)
+    def measure(self, console: Console) -> Iterator[Row]:
+        for network in ("tiny",) if self.quick else self.networks:
+            load = workload(network)
+            what = load.network, load.optimizer, PENALTIES[self.penalty]
+            joint = distillation_steps(*what, teacher_in_step=False)[REFERENCE]
+            programs = load.programs({REFERENCE: joint, **amortized_steps(*what)})
+            times = self.time(programs)
+            # Name, floor and target.
+            shown = [("measuring", 5 / 3, None), ("reusing", 1.0, None)]
+            for k, target in TARGETS.items():
+                name = f"k = {k}"
+                times[name] = (times["measuring"] + (k - 1) * times["reusing"]) / k
+                programs[name] = programs["measuring"]
+                shown.append((name, (5 / 3 + k - 1) / k, target))
+            for name, floor, target in (*shown, ("reusing, conditional", 1.0, None)):
+                yield compared(
+                    f"{load.title}, {self.penalty}",
+                    name,
+                    REFERENCE,
+                    times,
+                    programs,
+                    floor=floor,
+                    target=target,
+                )
+            console.print(f"done: {load.title}")
 
-    def _measure(self, name: str) -> list[Row]:
-        model = models.find(name)
-        size = model.size()
-        network = models.network(model, size.pixels)
-        inputs = models.inputs(network, size)
-        optimizer, penalty = model.optimizer(), training.PENALTIES[self.penalty]
-        joint = training.distillation_steps(
-            network, optimizer, penalty, teacher_in_step=False
-        )[REFERENCE]
-        steps = {
-            REFERENCE: joint,
-            **training.amortized_steps(network, optimizer, penalty),
-        }
-        programs = {
-            key: Program(step, models.start(step, network), inputs, donated=1)
-            for key, step in steps.items()
-        }
-        seconds, least = (0.0, 3) if self.quick else (self.seconds, self.least)
-        times = interleaved(programs, seconds=seconds, least=least)
-        for k in TARGETS:
-            key = f"k = {k}"
-            times[key] = (times["measuring"] + (k - 1) * times["reusing"]) / k
-            programs[key] = programs["measuring"]
-        where = f"{model.title}, {size.pixels} px, batch {size.batch}, {self.penalty}"
-        return [
-            compared(
-                f"{where}: {key}",
-                key,
-                REFERENCE,
-                programs,
-                times,
-                floor=floor,
-                target=target,
-            )
-            for key, floor, target in (
-                ("measuring", 5 / 3, None),
-                ("reusing", 1.0, None),
-                *(
-                    (f"k = {k}", (5 / 3 + k - 1) / k, target)
-                    for k, target in TARGETS.items()
-                ),
-                ("reusing, conditional", 1.0, None),
-            )
-        ]
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"amortized step": comparison.table(rows)}

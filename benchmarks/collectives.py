@@ -21,57 +21,45 @@ norm is tiny.
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from benchmarks import results, tables
-from benchmarks.results import FOLDER
+from benchmarks.benchmark import Benchmark
+from benchmarks.process import printed
+from benchmarks.programs.sharded_step import LAYOUTS
+from benchmarks.records import Row
+from benchmarks.tables import Table
 
-LAYOUTS = ("data-parallel", "fully sharded", "tensor-parallel")
 BYTES_A_GROUP = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Collectives:
+class Collectives(Benchmark):
     """Count collectives in a sharded step with dtnh() and without."""
+
+    name = "collectives"
 
     devices: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     """Numbers of virtual CPU devices."""
-    quick: bool = False
-    """Four devices and two layers only."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Counts, prints a table and writes JSON; returns its path."""
-        rows = []
+    def measure(self, console: Console) -> Iterator[Row]:
         layers = 2 if self.quick else 12
         for count in (4,) if self.quick else self.devices:
-            rows += _on(count, layers)
+            # JAX reads the number once, when it starts.
+            rows = printed(
+                *("-m", "benchmarks.programs.sharded_step", str(layers)),
+                XLA_FLAGS=f"--xla_force_host_platform_device_count={count}",
+                JAX_PLATFORMS="cpu",
+            )
+            yield from json.loads(rows)
             console.print(f"done: {count} devices")
-        console.print(tables.terminal("collectives added", *table(rows)))
-        return results.write("collectives", self, rows, self.out)
+
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"collectives added": table(rows)}
 
 
-def _on(devices: int, layers: int) -> list[dict[str, Any]]:
-    """The rows for one number of devices, from a process of its own.
-
-    JAX reads the number once, when it starts.
-    """
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.sharded_step", str(layers)]
-    done = subprocess.run(command, env=env, cwd=results.ROOT, stdout=subprocess.PIPE)
-    done.check_returncode()
-    return json.loads(done.stdout)
-
-
-def added(row: dict[str, Any]) -> dict[str, dict[str, int]]:
+def added(row: Row) -> dict[str, dict[str, int]]:
     """By kind: operations, operands and bytes with DTNH less those without."""
     ours, without = row["collectives"], row["collectives_without"]
     return {
@@ -81,7 +69,7 @@ def added(row: dict[str, Any]) -> dict[str, dict[str, int]]:
     }
 
 
-def kept(row: dict[str, Any]) -> bool:
+def kept(row: Row) -> bool:
     """Whether the promise holds: one more all-reduce at most, and a small one."""
     more = dict(added(row))
     reduce = more.pop("all-reduce", {"operations": 0, "bytes": 0})
@@ -89,8 +77,8 @@ def kept(row: dict[str, Any]) -> bool:
     return not more and reduce["operations"] <= 1 and small
 
 
-def table(rows: list[dict[str, Any]]) -> tuple[list[str], tables.Cells]:
-    """Headings and cells: one row a layout and granularity that share their result."""
+def table(rows: Sequence[Row]) -> Table:
+    """A line for each layout and granularity that share their result."""
     merged: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         changes = [
@@ -106,7 +94,10 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], tables.Cells]:
             "kept" if kept(row) else "broken",
         )
         merged.setdefault(cells, []).append(str(row["devices"]))
-    headings = ["layout", "granularity", "groups", "added by DTNH", "promise"]
-    headings.insert(1, "devices")
-    body = [[c[0], ", ".join(n), *c[1:]] for c, n in merged.items()]
-    return headings, sorted(body, key=lambda cells: LAYOUTS.index(cells[0]))
+    return Table(
+        ["layout", "devices", "granularity", "groups", "added by DTNH", "promise"],
+        sorted(
+            ([layout, ", ".join(n), *rest] for (layout, *rest), n in merged.items()),
+            key=lambda cells: LAYOUTS.index(cells[0]),
+        ),
+    )

@@ -7,16 +7,16 @@ so that bytecode is compiled and files are in the system's cache. Modules are th
 """
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks import results, tables
-from benchmarks.results import FOLDER
+from benchmarks.benchmark import Benchmark
+from benchmarks.process import printed
+from benchmarks.records import Row
+from benchmarks.tables import Table, number, spread
 from benchmarks.timing import quartiles, ratio
 
 OURS, REFERENCE = "dtnh_jax", "optax"
@@ -31,21 +31,19 @@ print(time.perf_counter() - began, len(sys.modules))
 
 
 @dataclasses.dataclass(frozen=True)
-class ImportTime:
+class ImportTime(Benchmark):
     """Time the import of dtnh_jax beside that of optax."""
+
+    name = "import_time"
 
     repetitions: int = 25
     """Fresh processes for each of the two."""
-    quick: bool = False
-    """Three repetitions only."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path."""
-        rows = [measured(3 if self.quick else self.repetitions)]
-        console.print(tables.terminal("import", *table(rows)))
-        return results.write("import_time", self, rows, self.out)
+    def measure(self, console: Console) -> Iterator[Row]:
+        yield measured(3 if self.quick else self.repetitions)
+
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"import": table(rows)}
 
 
 def measured(repetitions: int) -> dict[str, Any]:
@@ -61,9 +59,9 @@ def measured(repetitions: int) -> dict[str, Any]:
     return {
         "ours": OURS,
         "reference": REFERENCE,
-        "ratio": ratio(ours, reference)._asdict(),
-        "ours_ms": quartiles(1e3 * ours)._asdict(),
-        "reference_ms": quartiles(1e3 * reference)._asdict(),
+        "ratio": ratio(ours, reference),
+        "ours_ms": quartiles(1e3 * ours),
+        "reference_ms": quartiles(1e3 * reference),
         "repetitions": repetitions,
         "modules": modules,
         "target": TARGET,
@@ -72,24 +70,22 @@ def measured(repetitions: int) -> dict[str, Any]:
 
 def imported(name: str) -> tuple[float, int]:
     """Seconds that the import of ``name`` takes in a fresh process, and modules."""
-    command = [sys.executable, "-c", TIMED.format(name)]
-    done = subprocess.run(command, cwd=results.ROOT, stdout=subprocess.PIPE, check=True)
-    seconds, modules = done.stdout.split()
+    seconds, modules = printed("-c", TIMED.format(name)).split()
     return float(seconds), int(modules)
 
 
-def table(rows: list[dict[str, Any]]) -> tuple[list[str], tables.Cells]:
-    """Headings and cells: one row, times and modules of both side by side."""
+def table(rows: Sequence[Row]) -> Table:
+    """One line; times and modules of both side by side."""
     headings = ["import", "reference", "ratio", "target", "ms", "modules"]
     cells = [
         [
             row["ours"],
             row["reference"],
-            tables.spread(row["ratio"]),
-            tables.number(row["target"], ".2f"),
+            spread(row["ratio"]),
+            number(row["target"], ".2f"),
             f"{row['ours_ms']['median']:.0f} / {row['reference_ms']['median']:.0f}",
             f"{row['modules'][row['ours']]} / {row['modules'][row['reference']]}",
         ]
         for row in rows
     ]
-    return headings, cells
+    return Table(headings, cells)

@@ -15,27 +15,31 @@ and nobody tuned either.
 import dataclasses
 import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks import models, results, step, tables
-from benchmarks.models import Size
-from benchmarks.results import FOLDER, ROOT, Row, compared
-from benchmarks.timing import Program, interleaved, quartiles, ratio
+from benchmarks import comparison
+from benchmarks.benchmark import Timed
+from benchmarks.comparison import compared
+from benchmarks.process import printed
+from benchmarks.programs.models import Size
+from benchmarks.programs.tasks import L2_SP, LAST_MAP, Task
+from benchmarks.programs.workload import workload
+from benchmarks.records import Row
+from benchmarks.tables import Table
 from experiments.errors import InputError
 
-TASKS = (step.L2_SP, step.LAST)
-GRANULARITIES = ("dtnh, global", "dtnh, layer")
+OURS = ("dtnh, global", "dtnh, layer")
 
 
 @dataclasses.dataclass(frozen=True)
-class Peers:
+class Peers(Timed):
     """Time dtnh() and TorchJD, each against the plain step; about five minutes."""
+
+    name = "peers"
 
     pixels: int = 96
     """Height and width of the images."""
@@ -43,34 +47,45 @@ class Peers:
     """Images in a batch."""
     seconds: float = 40.0
     """Time for the calls of each framework and regularizer, all methods together."""
-    least: int = 7
-    """Repetitions, even where they take longer than that."""
-    quick: bool = False
-    """Images of 32 pixels and three repetitions: to see whether it runs."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path.
+    def measure(self, console: Console) -> Iterator[Row]:
+        """As in every benchmark.
 
         Raises:
           InputError: if PyTorch or TorchJD is not installed.
         """
         check_installed()
         size = Size(32, 2) if self.quick else Size(self.pixels, self.batch)
-        seconds, least = (0.0, 3) if self.quick else (self.seconds, self.least)
-        found = _in_torch(size, seconds, least)
+        found = self._in_torch(size)
         console.print("done: PyTorch")
-        rows = [
-            row
-            for task in TASKS
-            for row in (
-                *_rows(task, found["times"][task.title], found["versions"]),
-                *_in_jax(task, size, seconds, least),
+        for task in (L2_SP, LAST_MAP):
+            yield from _torch_rows(task, found["times"][task.title], found["versions"])
+            yield from self._in_jax(task, size)
+
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"peers": comparison.table(rows)}
+
+    def _in_torch(self, size: Size) -> dict[str, Any]:
+        seconds, least = self.repetitions
+        options = {**dataclasses.asdict(size), "seconds": seconds, "least": least}
+        module = "benchmarks.programs.torch_steps"
+        return json.loads(printed("-m", module, json.dumps(options)))
+
+    def _in_jax(self, task: Task, size: Size) -> Iterator[Row]:
+        load = workload("resnet18", size)
+        programs = task.programs(load, OURS)
+        times = self.time(programs)
+        for name in OURS:
+            yield compared(
+                f"{task.title}, JAX",
+                name,
+                task.reference,
+                times,
+                programs,
+                floor=task.floor,
+                target=task.target,
+                extra={"framework": "JAX"},
             )
-        ]
-        console.print(tables.terminal("peers", *tables.comparison(rows)))
-        return results.write("peers", self, rows, self.out)
 
 
 def check_installed() -> None:
@@ -84,61 +99,17 @@ def check_installed() -> None:
         )
 
 
-def _in_torch(size: Size, seconds: float, least: int) -> dict[str, Any]:
-    options = {**dataclasses.asdict(size), "seconds": seconds, "least": least}
-    command = [sys.executable, "-m", "benchmarks.peers_torch", json.dumps(options)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE)
-    done.check_returncode()
-    return json.loads(done.stdout)
-
-
-def _rows(
-    task: step.Task, times: dict[str, list[float]], versions: dict[str, str]
-) -> list[Row]:
+def _torch_rows(
+    task: Task, seconds: dict[str, list[float]], versions: dict[str, str]
+) -> Iterator[Row]:
     """Of what ran in PyTorch, which compiles nothing and says nothing of its memory."""
-    seconds = {name: np.array(x) for name, x in times.items()}
-    reference = next(iter(seconds))
-    nothing = {"ours": None, "reference": None}
-    return [
-        Row(
-            case=f"{task.title}, PyTorch: {name}",
-            ours=name,
-            reference=reference,
-            ratio=ratio(x, seconds[reference]),
-            ours_ms=quartiles(1e3 * x),
-            reference_ms=quartiles(1e3 * seconds[reference]),
-            repetitions=len(x),
-            compile_s=dict.fromkeys(nothing, 0.0),
-            temporary_mb=dict(nothing),
+    times = {name: np.array(x) for name, x in seconds.items()}
+    reference, *others = times
+    for name in others:
+        yield compared(
+            f"{task.title}, PyTorch",
+            name,
+            reference,
+            times,
             extra={"framework": "PyTorch", **versions},
         )
-        for name, x in seconds.items()
-        if name != reference
-    ]
-
-
-def _in_jax(task: step.Task, size: Size, seconds: float, least: int) -> list[Row]:
-    model = models.find("resnet18")
-    network = models.network(model, size.pixels)
-    inputs = models.inputs(network, size)
-    steps = task.steps(model, network)
-    programs = {
-        name: Program(
-            steps[name], models.start(steps[name], network), inputs, donated=1
-        )
-        for name in (task.reference, *GRANULARITIES)
-    }
-    times = interleaved(programs, seconds=seconds, least=least)
-    return [
-        compared(
-            f"{task.title}, JAX: {name}",
-            name,
-            task.reference,
-            programs,
-            times,
-            floor=task.floor,
-            target=task.target,
-            extra={"framework": "JAX"},
-        )
-        for name in GRANULARITIES
-    ]

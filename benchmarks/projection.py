@@ -21,19 +21,20 @@ kernel of sums that read the same arrays.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
-from benchmarks import results, shapes, tables
-from benchmarks.results import FOLDER, Row, compared
-from benchmarks.timing import Program, device_peak_mb, interleaved
-from dtnh_jax import GradientPair, dtnh, l2_sp
+from benchmarks import comparison
+from benchmarks.benchmark import Timed
+from benchmarks.comparison import compared
+from benchmarks.programs import shapes, updates
+from benchmarks.programs.shapes import Shapes
+from benchmarks.records import Row
+from benchmarks.tables import Table
+from benchmarks.timing import Program, device_peak_mb
 
 NETWORKS = {
     "ResNet-50": shapes.resnet50(),
@@ -50,58 +51,52 @@ RULES = {
     "drop": {"on_conflict": "drop"},
 }
 USUAL = ("global", "layer")
-# How many trees of gradients or parameters go in.
-INPUTS = {"pair": 2, "L2-SP": 3}
-WEIGHT = 0.1
+FORMS = {"pair": updates.PAIR, "L2-SP": updates.L2_SP}
 
 
 @dataclasses.dataclass(frozen=True)
-class Projection:
+class Projection(Timed):
     """Time dtnh() on two ready gradients against their plain weighted sum."""
+
+    name = "projection"
 
     seconds: float = 6.0
     """Time for the calls of each network, dtype and form, all rules together."""
     least: int = 10
-    """Repetitions, even where they take longer than that."""
     thorough: bool = False
     """Every rule for every dtype and form, not for float32 pairs only; compiling them
     takes twice the time."""
-    quick: bool = False
-    """Three small arrays, one rule, three repetitions: to see whether it runs."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path."""
-        rows = []
+    def measure(self, console: Console) -> Iterator[Row]:
         for network, sizes in (TINY if self.quick else NETWORKS).items():
-            for dtype in (jnp.float32, jnp.bfloat16):
-                for form in INPUTS:
-                    rows += self._measure(network, sizes, np.dtype(dtype), form)
-                    console.print(f"done: {network}, {np.dtype(dtype)}, {form}")
-        console.print(tables.terminal("projection", *tables.comparison(rows)))
-        return results.write("projection", self, rows, self.out)
+            for dtype in (np.dtype(jnp.float32), np.dtype(jnp.bfloat16)):
+                for form in FORMS:
+                    where = f"{network}, {dtype}, {form}"
+                    yield from self._compare(where, sizes, dtype, form)
+                    console.print(f"done: {where}")
 
-    def _measure(
-        self, network: str, sizes: shapes.Shapes, dtype: np.dtype, form: str
-    ) -> list[Row]:
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"projection": comparison.table(rows)}
+
+    def _compare(
+        self, where: str, sizes: Shapes, dtype: np.dtype, form: str
+    ) -> Iterator[Row]:
         every = self.thorough or (dtype == np.float32 and form == "pair")
         rules = ("global",) if self.quick else tuple(RULES) if every else USUAL
         programs = _programs(sizes, dtype, form, rules)
-        seconds, least = (0.0, 3) if self.quick else (self.seconds, self.least)
-        times = interleaved(programs, seconds=seconds, least=least)
+        times = self.time(programs)
         gigabytes = shapes.size(sizes) * dtype.itemsize / 1e9
 
-        def speed(name: str, inputs: float) -> float:
-            return inputs * gigabytes / float(np.median(times[name]))
+        def speed(name: str, arrays: float) -> float:
+            return arrays * gigabytes / float(np.median(times[name]))
 
-        return [
-            compared(
-                f"{network}, {dtype}, {form}: {rule}",
+        for rule in rules:
+            yield compared(
+                where,
                 rule,
                 "sum",
-                programs,
                 times,
+                programs,
                 floor=moved(form, rule, dtype) / moved(form, "sum", dtype),
                 extra={
                     "GB/s": speed(rule, moved(form, rule, dtype)),
@@ -113,57 +108,27 @@ class Projection:
                     "numbers": shapes.size(sizes),
                 },
             )
-            for rule in rules
-        ]
 
 
 def moved(form: str, rule: str, dtype: np.dtype) -> float:
     """Fewest arrays like a gradient that have to be read and written."""
+    trees = FORMS[form].trees
     if rule == "sum":
-        return INPUTS[form] + 1
+        return trees + 1
     average = max(dtype.itemsize, 4) / dtype.itemsize
-    return 2 * INPUTS[form] + 1 + 3 * average * (rule == "reference_decay")
+    return 2 * trees + 1 + 3 * average * (rule == "reference_decay")
 
 
 def _programs(
-    sizes: shapes.Shapes, dtype: np.dtype, form: str, rules: Sequence[str]
+    sizes: Shapes, dtype: np.dtype, form: str, rules: Sequence[str]
 ) -> dict[str, Program]:
     """The rules, the sum, and what the machine gives for one array of these bytes."""
-    trees = [shapes.random(sizes, seed, dtype) for seed in range(INPUTS[form])]
+    plain, ours = FORMS[form].plain, FORMS[form].ours
+    trees = [shapes.random(sizes, seed, dtype) for seed in range(FORMS[form].trees)]
     a, b = jnp.ones((2, shapes.size(sizes) * dtype.itemsize // 4), jnp.float32)
-    make = {"pair": _pair, "L2-SP": _l2_sp}[form]
     return {
         "copy": Program(lambda out, a: (-a,), a, a, donated=1),
-        "triad": Program(lambda out, a, b: (a + WEIGHT * b,), a, a, b, donated=1),
-        "sum": Program(
-            {"pair": _sum, "L2-SP": _l2_sp_sum}[form], trees[0], *trees, donated=1
-        ),
-        **{name: make(RULES[name], *trees) for name in rules},
+        "triad": Program(lambda out, a, b: (a + 0.1 * b,), a, a, b, donated=1),
+        "sum": plain(*trees),
+        **{rule: ours(*trees, **RULES[rule]) for rule in rules},
     }
-
-
-def _sum(out, g, r):
-    return (jax.tree.map(lambda g, r: g + WEIGHT * r, g, r),)
-
-
-def _l2_sp_sum(out, g, w, w0):
-    return (jax.tree.map(lambda g, w, w0: g + WEIGHT * (w - w0), g, w, w0),)
-
-
-def _pair(rule, g, r) -> Program:
-    tx = dtnh(WEIGHT, **rule)
-
-    def update(out, state, g, r):
-        return tx.update(GradientPair(empirical=g, regularizer=r), state)
-
-    return Program(update, g, tx.init(g), g, r, donated=2)
-
-
-def _l2_sp(rule, g, w, w0) -> Program:
-    def tx(w0):
-        return optax.chain(l2_sp(w0, alpha=WEIGHT), dtnh(**rule))
-
-    def update(out, state, g, w, w0):
-        return tx(w0).update(g, state, w)
-
-    return Program(update, g, tx(w0).init(w), g, w, w0, donated=2)

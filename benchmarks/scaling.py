@@ -9,7 +9,7 @@ decades: 1 is linear growth. An axis ends where compiling takes too long to wait
 
 import dataclasses
 import time
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,52 +17,49 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from benchmarks import results, shapes, tables
-from benchmarks.results import FOLDER
-from benchmarks.timing import Program, interleaved, quartiles
-from dtnh_jax import GradientPair, dtnh
+from benchmarks.benchmark import Timed
+from benchmarks.programs import shapes
+from benchmarks.programs.shapes import Shapes
+from benchmarks.programs.updates import PAIR
+from benchmarks.records import Row
+from benchmarks.tables import Table, number
+from benchmarks.timing import quartiles, ratio
 
-WEIGHT = 0.1
 COSTS = {"ms": "update", "trace_s": "trace and lower", "compile_s": "compile"}
 
 # Value on the axis, shapes, and the divisions into groups: known ones, or a number.
-Point = tuple[int, shapes.Shapes, tuple[int | str, ...]]
+Point = tuple[int, Shapes, tuple[int | str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scaling:
+class Scaling(Timed):
     """Cost of dtnh() against numbers of parameters, arrays and groups."""
+
+    name = "scaling"
 
     seconds: float = 3.0
     """Time for the calls of each size."""
+    least: int = 5
     largest: int | None = None
     """Most numbers; by default 10^8 on a CPU and 10^9 elsewhere."""
     most_arrays: int = 10_000
     """Most arrays."""
     patience: float = 20.0
     """An axis ends at the first size that takes longer than this to compile, in s."""
-    quick: bool = False
-    """Two small sizes of each and three repetitions, to see whether it runs."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path."""
-        rows = []
+    def measure(self, console: Console) -> Iterator[Row]:
         for axis, points in self._axes().items():
             for n, sizes, divisions in points:
                 began = time.perf_counter()
-                found = self._measure(axis, n, sizes, divisions)
-                rows += found
+                rows = self._costs(axis, n, sizes, divisions)
+                yield from rows
                 console.print(f"done: {n} {axis}, {time.perf_counter() - began:.0f} s")
-                if (
-                    sum(row["trace_s"] + row["compile_s"] for row in found)
-                    > self.patience
-                ):
+                waited = sum(row["trace_s"] + row["compile_s"] for row in rows)
+                if waited > self.patience:
                     break
-        for cost in COSTS:
-            console.print(tables.terminal(COSTS[cost], *table(rows, cost)))
-        return results.write("scaling", self, rows, self.out)
+
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {name: table(rows, cost) for cost, name in COSTS.items()}
 
     def _axes(self) -> dict[str, list[Point]]:
         """What to measure on each axis, from small to large."""
@@ -79,16 +76,15 @@ class Scaling:
             ],
         }
 
-    def _measure(
-        self, axis: str, n: int, sizes: shapes.Shapes, divisions: tuple[int | str, ...]
+    def _costs(
+        self, axis: str, n: int, sizes: Shapes, divisions: tuple[int | str, ...]
     ) -> list[dict[str, Any]]:
         g, r = (shapes.random(sizes, seed, jnp.float32) for seed in range(2))
-        programs = {
-            "sum": Program(_sum, g, g, r, donated=1),
-            **{_name(by): _dtnh(by, g, r) for by in divisions},
-        }
-        seconds, least = (0.0, 3) if self.quick else (self.seconds, 5)
-        times = interleaved(programs, seconds=seconds, least=least)
+        programs = {"sum": PAIR.plain(g, r)}
+        for division in divisions:
+            name = "groups" if isinstance(division, int) else division
+            programs[name] = PAIR.ours(g, r, granularity=_granularity(division, g))
+        times = self.time(programs)
         return [
             {
                 "axis": axis,
@@ -96,8 +92,8 @@ class Scaling:
                 "what": name,
                 "arrays": len(sizes),
                 "numbers": shapes.size(sizes),
-                "ms": quartiles(1e3 * times[name])._asdict(),
-                "ratio": quartiles(times[name] / times["sum"])._asdict(),
+                "ms": quartiles(1e3 * times[name]),
+                "ratio": ratio(times[name], times["sum"]),
                 "trace_s": program.trace_seconds,
                 "compile_s": program.compile_seconds,
                 "temporary_mb": program.temporary_mb,
@@ -112,30 +108,16 @@ def _decades(first: int, last: int) -> list[int]:
     return [round(first * 10 ** (i / 2)) for i in range(steps + 1)]
 
 
-def _sum(out, g, r):
-    return (jax.tree.map(lambda g, r: g + WEIGHT * r, g, r),)
-
-
-def _name(division: int | str) -> str:
-    return "groups" if isinstance(division, int) else division
-
-
-def _dtnh(division: int | str, g: Any, r: Any) -> Program:
-    """``dtnh`` with a known granularity, or with that many groups of arrays."""
-    granularity: Any = division
-    if isinstance(division, int):
-        leaves, treedef = jax.tree.flatten(g)
-        granularity = treedef.unflatten(i % division for i in range(len(leaves)))
-    tx = dtnh(WEIGHT, granularity=granularity)
-
-    def update(out, state, g, r):
-        return tx.update(GradientPair(empirical=g, regularizer=r), state)
-
-    return Program(update, g, tx.init(g), g, r, donated=2)
+def _granularity(division: int | str, g: Any) -> Any:
+    """A known granularity as it is; for a number, that many groups of arrays."""
+    if isinstance(division, str):
+        return division
+    leaves, treedef = jax.tree.flatten(g)
+    return treedef.unflatten(i % division for i in range(len(leaves)))
 
 
 def series(
-    rows: list[dict[str, Any]], axis: str, what: str, cost: str
+    rows: Sequence[Row], axis: str, what: str, cost: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values on the axis and costs, both ``[points]``."""
     chosen = [row for row in rows if (row["axis"], row["what"]) == (axis, what)]
@@ -151,18 +133,18 @@ def exponent(n: np.ndarray, cost: np.ndarray) -> float | None:
     return float(np.polyfit(np.log(n[last]), np.log(cost[last]), 1)[0])
 
 
-def lines(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def lines(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Each pair of axis and what was measured on it, in order."""
     return list(dict.fromkeys((row["axis"], row["what"]) for row in rows))
 
 
-def table(rows: list[dict[str, Any]], cost: str) -> tuple[list[str], tables.Cells]:
-    """Headings and cells: the cost at the ends of each axis, and the exponent."""
+def table(rows: Sequence[Row], cost: str) -> Table:
+    """The cost at the ends of each axis, and the exponent."""
     cells = []
     for axis, what in lines(rows):
         n, costs = series(rows, axis, what, cost)
-        ends = [f"{tables.number(costs[i])} at {n[i]:,}" for i in (0, -1)]
-        fit = tables.number(exponent(n, costs), ".2f")
+        ends = [f"{number(costs[i])} at {n[i]:,}" for i in (0, -1)]
+        fit = number(exponent(n, costs), ".2f")
         cells.append([axis, what, *ends, fit])
     unit = "ms" if cost == "ms" else "s"
-    return ["axis", "what", f"first, {unit}", f"last, {unit}", "exponent"], cells
+    return Table(["axis", "what", f"first, {unit}", f"last, {unit}", "exponent"], cells)

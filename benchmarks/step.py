@@ -17,67 +17,47 @@ where a network is large and the batch small, as with the ResNets here.
 """
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from benchmarks import models, results, tables, training
-from benchmarks.models import Model, Size
-from benchmarks.results import FOLDER, Row, compared
-from benchmarks.timing import Program, interleaved
+from benchmarks import comparison
+from benchmarks.benchmark import Timed
+from benchmarks.comparison import compared
+from benchmarks.programs import models
+from benchmarks.programs.models import Size
+from benchmarks.programs.tasks import (
+    ALL_MAPS,
+    L2_SP,
+    LAST_MAP,
+    LOGITS,
+    TEACHER_IN_STEP,
+    Task,
+)
+from benchmarks.programs.workload import workload
+from benchmarks.records import Row
+from benchmarks.tables import Table
+from benchmarks.timing import Program
 
-EXTRA = ("FLOPs ratio",)
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A regularizer, the step it is compared with, and what the ratio may be.
-
-    ``penalty`` is a key of ``training.PENALTIES``; None is L2-SP.
-    """
-
-    title: str
-    reference: str
-    floor: float
-    target: float
-    penalty: str | None = None
-    teacher_in_step: bool = False
-
-    def steps(
-        self, model: Model, network: training.Network
-    ) -> dict[str, training.TrainStep]:
-        if self.penalty is None:
-            return training.l2_sp_steps(network, model.optimizer())
-        return training.distillation_steps(
-            network,
-            model.optimizer(),
-            training.PENALTIES[self.penalty],
-            teacher_in_step=self.teacher_in_step,
-        )
-
-
-def _distillation(title: str, penalty: str) -> Task:
-    return Task(title, "joint loss", 5 / 3, 1.70, penalty)
-
-
-L2_SP = Task("L2-SP", "by hand", 1.00, 1.03)
-LAST = _distillation("last map", "last map")
-LIVE = Task("last map, teacher", "joint loss", 3 / 2, 1.53, "last map", True)
-ALL = _distillation("all maps", "all maps")
-LOGITS = _distillation("logits", "logits")
+# Network, size, task, and which of the task's steps to hold against its reference.
+Case = tuple[str, Size, Task, tuple[str, ...]]
 
 TASKS: dict[str, tuple[Task, ...]] = {
-    "resnet18": (L2_SP, LAST, LIVE, ALL, LOGITS),
-    "resnet50": (L2_SP, LAST),
-    "vit": (L2_SP, LAST, LIVE, LOGITS),
-    "tiny": (L2_SP, LIVE),
+    "resnet18": (L2_SP, LAST_MAP, TEACHER_IN_STEP, ALL_MAPS, LOGITS),
+    "resnet50": (L2_SP, LAST_MAP),
+    "vit": (L2_SP, LAST_MAP, TEACHER_IN_STEP, LOGITS),
+    "tiny": (L2_SP, TEACHER_IN_STEP),
 }
 SWEPT = "vit"
+USUAL = ("dtnh, global",)
+EVERY = ("no regularizer", "dtnh, global", "dtnh, layer")
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class Step(Timed):
     """Time whole training steps with dtnh() and without; about eight minutes."""
+
+    name = "step"
 
     networks: tuple[str, ...] = ("resnet18", "resnet50", "vit")
     """Which networks: resnet18, resnet50, vit, tiny."""
@@ -89,77 +69,48 @@ class Step:
     """Batches at which the vision transformer is timed besides."""
     seconds: float = 10.0
     """Time for the calls of each network and regularizer."""
-    least: int = 7
-    """Repetitions, even where they take longer than that."""
-    quick: bool = False
-    """A tiny network and three repetitions: to see whether it runs."""
-    out: Path = FOLDER
-    """Folder for the results."""
 
-    def run(self, console: Console) -> Path:
-        """Measures, prints a table and writes JSON; returns its path."""
-        rows = []
-        for case in self._cases():
-            rows += self._measure(*case)
-            console.print(f"done: {rows[-1].case}")
-        headings, cells = tables.comparison(rows, EXTRA)
-        console.print(tables.terminal("training step", headings, cells))
-        return results.write("step", self, rows, self.out)
+    def measure(self, console: Console) -> Iterator[Row]:
+        for network, size, task, ours in self._cases():
+            load = workload(network, size)
+            programs = task.programs(load, ours)
+            times = self.time(programs)
+            for name in ours:
+                with_dtnh = name != "no regularizer"
+                yield compared(
+                    f"{load.title}, {task.title}",
+                    name,
+                    task.reference,
+                    times,
+                    programs,
+                    floor=task.floor if with_dtnh else None,
+                    target=task.target if with_dtnh else None,
+                    extra=_counted(programs[name], programs[task.reference]),
+                )
+            console.print(f"done: {load.title}, {task.title}")
 
-    def _cases(self) -> list[tuple[str, Size, Task, list[str]]]:
-        """Network, size, task, and which of the task's steps to time."""
+    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
+        return {"training step": comparison.table(rows, ["FLOPs ratio"])}
+
+    def _cases(self) -> list[Case]:
         names = ("tiny",) if self.quick else self.networks
-        swept, batches = SWEPT, () if self.quick else self.sweep
-        sizes = {name: models.find(name).size() for name in (*names, swept)}
-        change = {
-            field: value
-            for field in ("pixels", "batch")
-            if (value := getattr(self, field)) is not None
-        }
-        sizes = {name: dataclasses.replace(s, **change) for name, s in sizes.items()}
-        ours = {L2_SP: ("no regularizer", "dtnh, global", "dtnh, layer")}
-        usual = ("dtnh, global",)
-        return [
-            (name, sizes[name], task, [task.reference, *ours.get(task, usual)])
+        sizes = {name: self._size(name) for name in names}
+        cases: list[Case] = [
+            (name, sizes[name], task, EVERY if task is L2_SP else USUAL)
             for name in names
             for task in TASKS[name]
-        ] + [
-            (swept, Size(sizes[swept].pixels, n), task, [task.reference, *usual])
-            for n in batches
-            for task in (L2_SP, LAST)
-            if swept in names
         ]
+        if SWEPT in names:
+            cases += [
+                (SWEPT, dataclasses.replace(sizes[SWEPT], batch=batch), task, USUAL)
+                for batch in self.sweep
+                for task in (L2_SP, LAST_MAP)
+            ]
+        return cases
 
-    def _measure(
-        self, name: str, size: Size, task: Task, wanted: list[str]
-    ) -> list[Row]:
-        model = models.find(name)
-        network = models.network(model, size.pixels)
-        inputs = models.inputs(network, size)
-        steps = task.steps(model, network)
-        programs = {
-            key: Program(
-                steps[key], models.start(steps[key], network), inputs, donated=1
-            )
-            for key in wanted
-        }
-        seconds, least = (0.0, 3) if self.quick else (self.seconds, self.least)
-        times = interleaved(programs, seconds=seconds, least=least)
-        where = f"{model.title}, {size.pixels} px, batch {size.batch}"
-        return [
-            compared(
-                f"{where}, {task.title}: {key}",
-                key,
-                task.reference,
-                programs,
-                times,
-                floor=task.floor if key.startswith("dtnh") else None,
-                target=task.target if key.startswith("dtnh") else None,
-                extra=_counted(programs[key], programs[task.reference]),
-            )
-            for key in wanted
-            if key != task.reference
-        ]
+    def _size(self, network: str) -> Size:
+        usual = models.find(network).size()
+        return Size(self.pixels or usual.pixels, self.batch or usual.batch)
 
 
 def _counted(ours: Program, reference: Program) -> dict[str, float | None]:

@@ -1,15 +1,15 @@
 """Times compiled functions side by side."""
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-class Quartiles(NamedTuple):
+class Quartiles(TypedDict):
     """Median, and the quartiles below and above it."""
 
     median: float
@@ -63,7 +63,7 @@ class Program:
 
 
 def interleaved(
-    programs: dict[str, Program], *, seconds: float, least: int = 5
+    programs: Mapping[str, Callable[[], Any]], *, seconds: float, least: int
 ) -> dict[str, np.ndarray]:
     """Seconds of each call, ``[repetitions]`` for each program.
 
@@ -72,7 +72,7 @@ def interleaved(
     Each is run twice before its time counts.
 
     Args:
-      programs: what to run, by name.
+      programs: what to run, by name; a :class:`Program` or any other function.
       seconds: repetitions go on until this much time has passed,
       least: and until there are this many of them.
     """
@@ -94,7 +94,7 @@ def interleaved(
 
 def quartiles(values: np.ndarray) -> Quartiles:
     low, median, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
-    return Quartiles(median, low, high)
+    return Quartiles(median=median, low=low, high=high)
 
 
 def ratio(ours: np.ndarray, reference: np.ndarray) -> Quartiles:

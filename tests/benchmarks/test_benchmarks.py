@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import projection, results, scaling, shapes
+from benchmarks import process, projection, records, scaling
 from benchmarks.__main__ import main
 from benchmarks.collectives import added, kept
-from benchmarks.report import Report
+from benchmarks.programs import shapes
+from benchmarks.report.page import Report
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["projection", "scaling", "collectives"])
 def test_record(folder, name):
-    (record,) = results.read(name, folder)
+    (record,) = records.read(name, folder)
     assert record.rows
     assert record.machine["jax"]
     assert record.options["quick"] is True
@@ -36,7 +37,7 @@ def test_record(folder, name):
 
 @pytest.mark.slow
 def test_projection_rows(folder):
-    (record,) = results.read("projection", folder)
+    (record,) = records.read("projection", folder)
     floors = {row["case"]: row["floor"] for row in record.rows}
     assert floors["tiny, float32, pair: global"] == pytest.approx(5 / 3)
     assert floors["tiny, float32, L2-SP: global"] == pytest.approx(7 / 4)
@@ -81,7 +82,7 @@ def test_check_sees_what_is_out_of_date(folder, capsys):
 
 
 def test_committed_page_is_up_to_date():
-    Report(check=True, folder=results.ROOT / results.FOLDER).run(Console())
+    Report(check=True, folder=process.ROOT / records.FOLDER).run(Console())
 
 
 def test_no_result_yet(tmp_path):
@@ -140,7 +141,7 @@ def test_shapes(network, millions):
 
 @pytest.mark.slow
 def test_devices_lie_side_by_side(folder, tmp_path):
-    (record,) = results.read("projection", folder)
+    (record,) = records.read("projection", folder)
     gpu = {**record.machine, "platform": "gpu", "device": "NVIDIA X"}
     other = dataclasses.replace(record, machine=gpu)
     found = tmp_path / "results"

@@ -27,7 +27,7 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch, tmp_path):
 def test_dtnh_is_the_one_sided_projection_of_pcgrad(sign):
     torch = pytest.importorskip("torch")
     pytest.importorskip("torchjd")
-    from benchmarks.peers_torch import without_conflict
+    from benchmarks.programs.torch_steps import without_conflict
 
     rng = np.random.default_rng(0)
     g = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 4), (5,))]
@@ -46,7 +46,7 @@ def test_dtnh_is_the_one_sided_projection_of_pcgrad(sign):
 def test_every_method_fills_in_every_gradient():
     torch = pytest.importorskip("torch")
     pytest.importorskip("qpsolvers")
-    from benchmarks.peers_torch import methods
+    from benchmarks.programs.torch_steps import methods
 
     for name, method in methods().items():
         w = torch.tensor([1.0, 2.0], requires_grad=True)

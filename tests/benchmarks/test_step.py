@@ -7,8 +7,11 @@ import optax
 import pytest
 from rich.console import Console
 
-from benchmarks import models, results, training
+from benchmarks import records
 from benchmarks.amortized import AmortizedSteps
+from benchmarks.programs import steps
+from benchmarks.programs.models import CLASSES, Size
+from benchmarks.programs.workload import workload
 from benchmarks.step import Step
 from experiments.errors import InputError
 
@@ -23,20 +26,18 @@ def _promotion(lenient_promotion):
 
 @pytest.fixture(scope="module")
 def tiny():
-    model = models.find("tiny")
-    network = models.network(model, 8)
-    return model, network, models.inputs(network, model.size())
+    return workload("tiny", Size(8, 2))
 
 
-def _params(step, network, inputs):
-    (state,) = jax.jit(step)(models.start(step, network), inputs)
+def _params(load, step):
+    (state,) = jax.jit(step)(load.start(step), load.inputs)
     return state.params
 
 
 def _without_projection(monkeypatch):
-    rule = training.dtnh
+    rule = steps.dtnh
     monkeypatch.setattr(
-        training, "dtnh", lambda *args, **kw: rule(*args, **kw, on_conflict="ignore")
+        steps, "dtnh", lambda *args, **kw: rule(*args, **kw, on_conflict="ignore")
     )
 
 
@@ -55,44 +56,42 @@ def test_without_projection_distillation_is_the_joint_loss(
     tiny, monkeypatch, penalty, teacher_in_step
 ):
     _without_projection(monkeypatch)
-    _, network, inputs = tiny
-    steps = training.distillation_steps(
-        network,
+    found = steps.distillation_steps(
+        tiny.network,
         optax.sgd(0.1),
-        training.PENALTIES[penalty],
+        steps.PENALTIES[penalty],
         teacher_in_step=teacher_in_step,
     )
-    joint = _params(steps["joint loss"], network, inputs)
-    assert _same(_params(steps["dtnh, global"], network, inputs), joint)
+    joint = _params(tiny, found["joint loss"])
+    assert _same(_params(tiny, found["dtnh, global"]), joint)
 
 
 def test_without_projection_l2_sp_is_what_is_written_by_hand(tiny, monkeypatch):
     _without_projection(monkeypatch)
-    _, network, inputs = tiny
-    steps = training.l2_sp_steps(network, optax.sgd(0.1))
-    by_hand = _params(steps["by hand"], network, inputs)
-    assert _same(_params(steps["dtnh, layer"], network, inputs), by_hand)
-    assert not _same(_params(steps["no regularizer"], network, inputs), by_hand)
+    found = steps.l2_sp_steps(tiny.network, optax.sgd(0.1))
+    by_hand = _params(tiny, found["by hand"])
+    assert _same(_params(tiny, found["dtnh, layer"]), by_hand)
+    assert not _same(_params(tiny, found["no regularizer"]), by_hand)
 
 
 def test_images_give_tokens_and_logits(tiny):
-    _, network, inputs = tiny
-    (logits, maps), _ = network.student(*network.pretrained, inputs.images)
-    assert logits.shape == (2, models.CLASSES)
+    network = tiny.network
+    (logits, maps), _ = network.student(*network.pretrained, tiny.inputs.images)
+    assert logits.shape == (2, CLASSES)
     assert {name: x.shape for name, x in maps.items()} == {"block0": (2, 4, 8)}
     assert all(jnp.isfinite(x).all() for x in (logits, *maps.values()))
 
 
 def test_the_command_in_quick_mode(tmp_path):
     Step(quick=True, out=tmp_path).run(Console(quiet=True))
-    (record,) = results.read("step", tmp_path)
+    (record,) = records.read("step", tmp_path)
     assert any(row["target"] == 1.03 for row in record.rows)
     assert all(row["extra"]["FLOPs ratio"] > 0 for row in record.rows)
 
 
 def test_amortized_steps_in_quick_mode(tmp_path):
     AmortizedSteps(quick=True, out=tmp_path).run(Console(quiet=True))
-    (record,) = results.read("amortized", tmp_path)
+    (record,) = records.read("amortized", tmp_path)
     assert [row["ours"] for row in record.rows] == [
         *("measuring", "reusing", "k = 4", "k = 16", "reusing, conditional")
     ]

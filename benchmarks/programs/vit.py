@@ -20,7 +20,7 @@ class Block(nnx.Module):
 
 
 class VisionTransformer(nnx.Module):
-    """Patches to tokens, ``depth`` blocks, the mean over tokens, a linear head.
+    """Patches to tokens, ``depth`` blocks, the mean over tokens, a linear ``head``.
 
     Images are float32 of shape ``[n, pixels, pixels, 3]``, ``pixels`` a multiple of
     ``patch``, and there are ``(pixels / patch)**2`` tokens of ``width`` numbers.
@@ -57,7 +57,3 @@ class VisionTransformer(nnx.Module):
             maps[f"block{number}"] = tokens
         maps["pooled"] = self.norm(tokens).mean(axis=1)
         return maps
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits ``[n, classes]``."""
-        return self.head(self.features(images)["pooled"])

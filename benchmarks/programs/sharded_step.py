@@ -1,7 +1,7 @@
 """Compiles a sharded training step, and prints its collectives as JSON.
 
-``python -m benchmarks.sharded_step LAYERS``, on the devices that JAX finds; started by
-:mod:`benchmarks.collectives`, once for each number of virtual devices.
+``python -m benchmarks.programs.sharded_step LAYERS``, on the devices that JAX finds;
+started by :mod:`benchmarks.collectives`, once for each number of virtual devices.
 """
 
 import json
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.collectives import LAYOUTS
 from benchmarks.hlo import collectives
 from dtnh_jax import dtnh, l2_sp
 
+LAYOUTS = ("data-parallel", "fully sharded", "tensor-parallel")
 WIDTH, BATCH, ALPHA = 128, 256, 0.1
 Step = Callable[[Any, Any, jax.Array], Any]
 

@@ -9,16 +9,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torchjd import aggregation, autojac  # pyright: ignore[reportMissingImports]
 
+from benchmarks.programs.models import CLASSES
+from benchmarks.programs.steps import ALPHA, WEIGHT
 from benchmarks.timing import interleaved
 
-ALPHA = 0.01  # of L2-SP
-WEIGHT = 1e-3  # of distillation
 TASKS = ("L2-SP", "last map")
 AGGREGATORS = ("UPGrad", "PCGrad", "DualProj", "MGDA")
 
@@ -121,7 +121,7 @@ def methods() -> dict[str, Method]:
 
 
 def train_step(
-    method: Method, task: str, *, pixels: int, batch: int, classes: int = 100
+    method: Method, task: str, *, pixels: int, batch: int
 ) -> Callable[[], Any]:
     """A whole step with its own network and optimizer, to be called without arguments.
 
@@ -130,9 +130,9 @@ def train_step(
     """
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = ResNet18(classes).to(device)
+    network = ResNet18(CLASSES).to(device)
     images = torch.randn(batch, 3, pixels, pixels, device=device)
-    labels = torch.randint(classes, (batch,), device=device)
+    labels = torch.randint(CLASSES, (batch,), device=device)
     with torch.no_grad():
         target = network.eval()(images)[1]
         pretrained = [param.clone() for param in network.stages.parameters()]
@@ -167,8 +167,7 @@ def measure(*, pixels: int, batch: int, seconds: float, least: int) -> dict[str,
             name: train_step(method, task, pixels=pixels, batch=batch)
             for name, method in methods().items()
         }
-        # Timed as any function is that takes nothing, though it is not a `Program`.
-        found = interleaved(cast(Any, steps), seconds=seconds, least=least)
+        found = interleaved(steps, seconds=seconds, least=least)
         times[task] = {name: x.tolist() for name, x in found.items()}
     return {
         "times": times,

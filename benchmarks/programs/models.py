@@ -4,13 +4,10 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
-from benchmarks.training import Inputs, Network, State, TrainStep
-from benchmarks.vit import VisionTransformer
+from benchmarks.programs.vit import VisionTransformer
 from experiments.errors import unknown
 from experiments.networks.resnet import ResNet
 
@@ -85,45 +82,3 @@ def find(name: str) -> Model:
     if name not in MODELS:
         raise unknown("network", name, MODELS)
     return MODELS[name]
-
-
-def network(model: Model, pixels: int) -> Network:
-    """The network with random weights, drawn by NumPy: compiling an init takes long."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, abstract):
-        kind = path[-1]
-        if kind in ("scale", "var"):
-            return jnp.ones(abstract.shape, abstract.dtype)
-        if kind != "kernel":
-            return jnp.zeros(abstract.shape, abstract.dtype)
-        std = np.sqrt(2 / np.prod(abstract.shape[:-1]))
-        return jnp.asarray(std * rng.standard_normal(abstract.shape), abstract.dtype)
-
-    graph, state = nnx.split(nnx.eval_shape(lambda: model.build(pixels)))
-    flat = nnx.to_flat_state(state)
-    drawn = [(path, x.replace(draw(path, x.get_value()))) for path, x in flat]
-    return Network(nnx.merge(graph, nnx.from_flat_state(drawn)))
-
-
-def inputs(network: Network, size: Size) -> Inputs:
-    """A batch of noise, with the teacher's outputs for it."""
-    rng = np.random.default_rng(1)
-    shape = (size.batch, size.pixels, size.pixels, 3)
-    images = jnp.asarray(rng.standard_normal(shape), jnp.float32)
-    labels = jnp.asarray(rng.integers(CLASSES, size=size.batch), jnp.int32)
-    targets = jax.jit(network.teacher)(network.pretrained, images)
-    return Inputs(images, labels, network.pretrained, targets)
-
-
-def start(step: TrainStep, network: Network) -> State:
-    """The state at parameters some way off the pretrained ones, as in fine-tuning.
-
-    At the pretrained ones themselves L2-SP has no gradient, and nothing to project.
-    """
-    rng = np.random.default_rng(2)
-    params, _ = network.pretrained
-    moved = jax.tree.map(
-        lambda w: w + jnp.asarray(0.01 * rng.standard_normal(w.shape), w.dtype), params
-    )
-    return step.init(moved, network.pretrained)

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import scaling
-from benchmarks.results import Record
+from benchmarks import comparison, scaling
+from benchmarks.records import Record
 
 # Okabe and Ito's colours, told apart by colour-blind readers; markers differ too, so
 # that the figures can be read in greyscale.
@@ -26,18 +26,18 @@ UNITS = {
 COSTS = {"ms": "update, ms", "compile_s": "compile, s"}
 
 
-def of_projection(record: Record, path: Path) -> None:
+def rules(record: Record, path: Path) -> None:
     """Ratios to the sum: a line a network, type and form, a marker a rule."""
-    cases = list(dict.fromkeys(_case(row) for row in record.rows))
-    rules = list(dict.fromkeys(row["ours"] for row in record.rows))
+    cases = list(dict.fromkeys(map(comparison.where, record.rows)))
+    names = list(dict.fromkeys(row["ours"] for row in record.rows))
     figure = Figure(figsize=(7.5, 1.6 + 0.32 * len(cases)), layout="constrained")
     axes = figure.subplots()
-    for rule, (colour, marker) in zip(rules, STYLES, strict=False):
+    for rule, (colour, marker) in zip(names, STYLES, strict=False):
         rows = [row for row in record.rows if row["ours"] == rule]
         ratios = [row["ratio"] for row in rows]
         axes.errorbar(
             [ratio["median"] for ratio in ratios],
-            [cases.index(_case(row)) for row in rows],
+            [cases.index(comparison.where(row)) for row in rows],
             xerr=[
                 [ratio["median"] - ratio["low"] for ratio in ratios],
                 [ratio["high"] - ratio["median"] for ratio in ratios],
@@ -51,7 +51,7 @@ def of_projection(record: Record, path: Path) -> None:
     usual = [row for row in record.rows if row["ours"] == "global"]
     axes.plot(
         [row["floor"] for row in usual],
-        [cases.index(_case(row)) for row in usual],
+        [cases.index(comparison.where(row)) for row in usual],
         "|",
         color="0.4",
         markersize=14,
@@ -69,7 +69,7 @@ def of_projection(record: Record, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def of_scaling(record: Record, path: Path) -> None:
+def growth(record: Record, path: Path) -> None:
     """Cost against size on logarithmic axes: a row a cost, a column an axis."""
     names = list(dict.fromkeys(row["axis"] for row in record.rows))
     figure = Figure(figsize=(3.4 * len(names), 5.6), layout="constrained")
@@ -100,7 +100,3 @@ def _growth(panel: Axes, record: Record, axis: str, cost: str) -> None:
     panel.set_xlabel(UNITS[axis])
     panel.grid(color="0.9")
     panel.legend(frameon=False, fontsize=8)
-
-
-def _case(row: dict) -> str:
-    return row["case"].rpartition(": ")[0]
