@@ -1,8 +1,9 @@
-"""The one training loop: pretraining and every method of fine-tuning go through it.
+"""The training loop of the studies: pretraining and every method go through it.
 
 All seeds of a cell train at once: a ``lax.scan`` over steps, vmapped over seeds. A run
 is cut into chunks of equal length, so that there is one compilation and still something
-to show while it goes.
+to show while it goes. ``trainer`` has a loop of its own, for one network over many
+devices; what a step differentiates, ``gradients``, is the same.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import DtnhState, feature_distillation, pair_value_and_grad
+from dtnh_jax import feature_distillation, pair_value_and_grad
 from experiments import augment, networks
 from experiments.data import Dataset
 from experiments.methods import FEATURE_SCALE, Method
@@ -99,11 +100,10 @@ def gradients(
 
 def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
     """The last step's cosine and conflict of every group, ``[K]`` each."""
-    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, DtnhState))
-    for leaf in leaves:
-        if isinstance(leaf, DtnhState):
-            return leaf.conflict.cosine, leaf.conflict.cosine < 0
-    return None, None
+    found: Any = optax.tree.get(state, "DtnhState", None)
+    if found is None:
+        return None, None
+    return found.conflict.cosine, found.conflict.cosine < 0
 
 
 @functools.partial(jax.jit, static_argnames=("architecture", "method", "recipe"))
