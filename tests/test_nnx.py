@@ -122,7 +122,8 @@ def test_the_pair_goes_into_the_optimizer():
     start = nnx.clone(model)
     _, pair, _ = by_nnx(model, *ARGS)
     pair = jax.tree.map(jnp.asarray, as_pure(pair))
-    d, _ = dtnh(2.0).update(pair, dtnh(2.0).init(pair.empirical))
+    head = dtnh(2.0)
+    d, _ = jax.jit(lambda pair: head.update(pair, head.init(pair.empirical)))(pair)
 
     @nnx.jit
     def step(model, optimizer):
