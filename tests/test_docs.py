@@ -20,8 +20,8 @@ MODULES = [
 ]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
-# Fine-tunes a network with ImageNet's weights.
-SLOW = {"your-images.md"}
+# One fine-tunes a network with ImageNet's weights; the notebooks `make docs` runs too.
+SLOW = {"your-images.md", *(page.name for page in NOTEBOOKS)}
 # The Python blocks of a page, and the cells of a notebook less their options.
 BLOCK = re.compile(
     r"^```(?:python|\{code-cell\} python)\n(?::[^\n]*\n)*(.*?)^```",

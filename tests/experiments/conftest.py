@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.data import Dataset
+from experiments.finetune import from_scratch
 from experiments.networks import Architecture
 
 
@@ -19,6 +20,16 @@ def _promotion_as_users_have_it():
 def small():
     """The smallest architecture, for images of 4x4 pixels and three classes."""
     return Architecture(side=4, channels=(4, 6, 8), hidden=16, classes=3)
+
+
+@pytest.fixture(scope="session")
+def untrained(small):
+    """Three seeds of it: to draw them takes longer to compile than to train them.
+
+    With the promotion of the tests, as under another it would be compiled again.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return from_scratch(small, 3)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import networks
-from experiments.finetune import few_shot_target, from_scratch
+from experiments.finetune import few_shot_target
 from experiments.methods import BASIC, FORMS, METHODS, REGULARIZERS, family
 from experiments.recipe import Recipe
 from experiments.train import Reference, fit
@@ -39,12 +39,12 @@ def test_the_names_of_committed_results_stay():
 
 
 @pytest.mark.parametrize("name", ["frozen", "plain"])
-def test_the_frozen_body_stays_and_the_head_learns(small, stripes, name):
-    start = from_scratch(small, 2)
-    members = few_shot_target(stripes, 4, 2).train
+def test_the_frozen_body_stays_and_the_head_learns(small, untrained, stripes, name):
+    start = untrained
+    members = few_shot_target(stripes, 4, 3).train
     recipe = Recipe(steps=4, batch_size=6, learning_rate=0.1)
     seen = []
-    keys = jax.random.split(jax.random.key(0), 2)
+    keys = jax.random.split(jax.random.key(0), 3)
     after, _, _ = fit(
         small, METHODS[name], recipe, start, Reference(networks.anchor(start)), 0.0,
         stripes, members, keys, checkpoint=lambda step, _: seen.append(step),

@@ -41,7 +41,8 @@ def made(folder):
         save_every=20, log_every=1, heartbeat=20, quiet=True, tensorboard=True,
         image_every=25,
     )  # fmt: skip
-    params = Architecture().init(jax.random.key(0))
+    with jax.numpy_dtype_promotion("standard"):  # as in the run, which compiles it too
+        params = Architecture().init(jax.random.key(0))
     leaves = jax.device_get(names.flatten({"params": params}))
     config.out.mkdir()
     save_file(leaves, config.out / start.FILE)
