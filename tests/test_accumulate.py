@@ -1,10 +1,6 @@
 """``multi_steps``: the update of one large batch, from several small ones."""
 
 import functools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from samplers import fill
+from trees import at, close, stack
 
 from dtnh_jax import GradientPair, conflict_report, dtnh, l2_sp, multi_steps
 
@@ -107,16 +104,12 @@ def train(tx, form, data, params=START):
     return seen, state
 
 
-def close(actual, expected, rtol=2e-4):
+def near(actual, expected, rtol=2e-4):
     """Parameters that went the same way but for rounding, by the length of the way."""
     for x, y, w in zip(*map(jax.tree.leaves, (actual, expected, START)), strict=True):
         moved = np.abs(y - w).max()
         np.testing.assert_allclose(x, y, 0, rtol * moved)
         assert moved > 0
-
-
-def at(tree, step):
-    return jax.tree.map(lambda x: x[step], tree)
 
 
 ADAM = optax.scale_by_adam(eps=1e-3)
@@ -137,7 +130,7 @@ def test_equals_the_large_batch(form, kwargs):
     alike = "pair" if form == "keyword" else form
     large, expected = train(optimizer(form, **kwargs), alike, batches(LARGE, 6))
     for step in range(6):
-        close(small[EVERY * step + EVERY - 1], large[step])
+        near(small[EVERY * step + EVERY - 1], large[step])
     assert (state.gradient_step, state.mini_step) == (6, 0)
     # Conflict is judged once an update.
     conflicts = conflict_report(state), conflict_report(expected)
@@ -168,7 +161,7 @@ def test_the_check_sees_what_optax_accumulates(form, tx):
     small, _ = train(tx, form, batches(SMALL, 8))
     large, _ = train(optimizer("pair"), "pair", batches(LARGE, 2))
     with pytest.raises(AssertionError):
-        close(small[7], large[1], rtol=1e-2)
+        near(small[7], large[1], rtol=1e-2)
 
 
 def test_updates_are_zero_in_between_and_the_state_waits():
@@ -204,7 +197,7 @@ def test_every_k_may_be_a_schedule_of_the_updates():
     ]
     large, _ = train(optimizer("pair"), "pair", rounds)
     for k, step in enumerate((0, 4, 8)):
-        close(small[step], large[k])
+        near(small[step], large[k])
 
 
 G = {"w": np.ones(2, np.float32)}
@@ -246,7 +239,7 @@ def test_steps_that_are_not_finite_are_skipped(form, half, value):
     tx = skipping(form)
     actual, state = train(tx, form, data)
     expected, other = train(tx, form, clean)
-    close(actual[-1], expected[-1], rtol=1e-5)
+    near(actual[-1], expected[-1], rtol=1e-5)
     assert (state.gradient_step, state.mini_step) == (2, 0)
     assert (other.gradient_step, other.mini_step) == (2, 0)
     assert state.skip_state["num_not_finite"] == 0
@@ -324,7 +317,7 @@ def masked():
 def test_what_takes_one_form_gets_that_form(tx, form):
     small, _ = train(multi_steps(tx, EVERY), form, batches(SMALL, EVERY))
     large, _ = train(tx, form, batches(LARGE, 1))
-    close(small[-1], large[-1])
+    near(small[-1], large[-1])
 
 
 def test_extra_arguments_reach_the_transformation():
@@ -360,12 +353,8 @@ def test_the_state_scans(form):
     for given in data:
         updates, held = updater(tx)(given, held, looped)
         looped = jax.tree.map(np.add, looped, updates)
-    close(looped, scanned)
+    near(looped, scanned)
     assert jax.tree.structure(held) == jax.tree.structure(state)
-
-
-def stack(*trees):
-    return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def test_vmap_over_seeds():
@@ -380,11 +369,7 @@ def test_vmap_over_seeds():
         alone = tx.init(START)
         for pair in pairs[EVERY * seed : EVERY * (seed + 1)]:
             updates, alone = updater(tx)(pair, alone, START)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6),
-            at(mapped, seed),
-            updates,
-        )
+        close(at(mapped, seed), updates, 1e-5, 1e-6)
         assert all(np.any(x) for x in jax.tree.leaves(updates))
 
 
@@ -439,7 +424,7 @@ def test_agrees_with_optax_on_one_gradient():
     ours = multi_steps(tx, EVERY, should_skip_update_fn=optax.skip_not_finite)
     expected, their_state = train(theirs, "l2_sp", data)
     actual, state = train(ours, "l2_sp", data)
-    close(actual[-1], expected[-1])
+    near(actual[-1], expected[-1])
     assert jax.tree.structure(state) == jax.tree.structure(their_state)
 
 
@@ -458,52 +443,6 @@ def test_inside_nnx_optimizer():
         jax.tree.map(
             lambda x, k=k: np.testing.assert_allclose(x, -2.0 * k, 1e-6), moved
         )
-
-
-SHARDED = """
-import jax, numpy as np, optax
-import test_accumulate as here
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from dtnh_jax import multi_steps
-
-assert jax.device_count() == 8
-specs = {"body": {"kernel": P("x")}, "head": {"bias": P()}}
-for form, skip in (("pair", optax.skip_not_finite), ("l2_sp", None)):
-    tx = multi_steps(here.optimizer(form), 2, should_skip_update_fn=skip)
-    data = here.batches(16, 4)
-    expected, _ = here.train(tx, form, data)
-    for kind in (AxisType.Auto, AxisType.Explicit):
-        mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
-        with jax.set_mesh(mesh):
-            place = lambda tree, specs: jax.tree.map(
-                lambda w, spec: jax.device_put(w, NamedSharding(mesh, spec)),
-                tree, specs,
-            )
-            params = place(here.START, specs)
-            state, update = tx.init(params), jax.jit(tx.update)
-            for batch in data:
-                given, _ = here.FORMS[form](jax.device_get(params), batch)
-                halves = here.GradientPair(specs, specs) if form == "pair" else specs
-                updates, state = update(place(given, halves), state, params)
-                params = optax.apply_updates(params, updates)
-        half = state.acc_grads.regularizer if form == "pair" else state.acc_grads
-        sharding = half["body"]["kernel"].sharding
-        assert sharding.spec[0] == "x", (form, kind, sharding)
-        here.close(jax.device_get(params), expected[-1])
-print("ok")
-"""
-
-
-@pytest.mark.slow
-def test_on_a_mesh_of_eight_devices():
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    env["PYTHONPATH"] = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "ok\n"
 
 
 def updated(tx, given, **kwargs):

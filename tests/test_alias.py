@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_transform import G, R, close
+from test_transform import G, R
+from trees import close
 
 from dtnh_jax import GradientPair, conflict_report, dtnh, dtnh_adamw, dtnh_sgd, l2_sp
 
@@ -30,7 +31,9 @@ def test_sgd_is_its_chain():
     inner = optax.trace(0.9, nesterov=True)
     for given, expected in (({}, DEFAULTS), (PAPER, PAPER)):
         chain = optax.chain(dtnh(0.5, inner=inner, **expected), optax.sgd(0.1))
-        close(run(dtnh_sgd(0.1, 0.9, True, weight=0.5, **given)), run(chain))
+        close(
+            run(dtnh_sgd(0.1, 0.9, True, weight=0.5, **given)), run(chain), 2e-6, 1e-7
+        )
 
 
 def test_adamw_is_its_chain():
@@ -39,13 +42,18 @@ def test_adamw_is_its_chain():
     for given, expected in (({}, DEFAULTS), (changed, {**DEFAULTS, **changed})):
         chain = optax.chain(dtnh(0.5, inner=inner, **expected), optax.sgd(0.1))
         alias = dtnh_adamw(0.1, weight=0.5, weight_decay=0.2, **given)
-        close(run(alias), run(chain))
+        close(run(alias), run(chain), 2e-6, 1e-7)
 
 
 @pytest.mark.parametrize("alias", ALIASES)
 def test_with_pretrained_it_takes_plain_gradients(alias):
     chain = optax.chain(l2_sp(PRETRAINED, alpha=1.0), alias(0.1, weight=0.5))
-    close(run(alias(0.1, weight=0.5, pretrained=PRETRAINED), False), run(chain, False))
+    close(
+        run(alias(0.1, weight=0.5, pretrained=PRETRAINED), False),
+        run(chain, False),
+        2e-6,
+        1e-7,
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,7 @@ def test_with_pretrained_it_takes_plain_gradients(alias):
 )
 def test_without_weight_it_is_the_optimizer(alias, plain):
     tx = alias(0.1, weight=0.0, pretrained=PRETRAINED)
-    close(run(tx, False), run(plain(0.1), False), rtol=1e-5)
+    close(run(tx, False), run(plain(0.1), False), 1e-5, 1e-7)
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -61,7 +69,12 @@ def test_schedules_keyword_form_and_report(alias):
     tx = alias(optax.constant_schedule(0.1), weight=optax.constant_schedule(0.5))
     state = tx.init(G)
     updates, state = jax.jit(tx.update)(G, state, G, regularizer_grads=R)
-    close(optax.apply_updates(G, updates), run(alias(0.1, weight=0.5), steps=1))
+    close(
+        optax.apply_updates(G, updates),
+        run(alias(0.1, weight=0.5), steps=1),
+        2e-6,
+        1e-7,
+    )
     assert conflict_report(state)["(root)"]["conflict"]
 
 

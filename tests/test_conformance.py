@@ -5,15 +5,13 @@ repository, in our own words, and with the regularizer's gradient beside.
 """
 
 import functools
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import close
 
 from dtnh_jax import (
     GradientPair,
@@ -220,9 +218,7 @@ def test_injected_hyperparameters_change_nothing(factory, kwargs, way):
     (updates, state), (also, holder) = one_update_of_each()
     numbers = {k for k, v in kwargs.items() if isinstance(v, float)}
     assert numbers <= set(holder.hyperparams)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
-    jax.tree.map(close, also, updates)
-    jax.tree.map(close, holder.inner_state, state)
+    close((also, holder.inner_state), (updates, state), 1e-5, 1e-7)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -235,68 +231,3 @@ def test_types_are_stable_under_optax_multi_steps(name, dtype):
     updates, new = jax.eval_shape(multi.update, params, state, params)
     assert types(updates) == types(params)
     assert types(new) == types(state)
-
-
-def mesh_of_eight(axis_type):
-    return jax.set_mesh(jax.make_mesh((8,), ("x",), axis_types=(axis_type,)))
-
-
-def place(tree):
-    """Arrays with a dimension of eight lie one eighth on each device."""
-    return jax.tree.map(
-        lambda x: jax.device_put(x, jax.P(*("x" if n == 8 else None for n in x.shape))),
-        tree,
-    )
-
-
-def check_types_on_an_explicit_mesh(name, way):
-    """Types, of which places are a part here, are the same before and after a step."""
-    with mesh_of_eight(jax.sharding.AxisType.Explicit):
-        params, anchor = place(network()), place(network(seed=1))
-        tx = optimizer(name, way, anchor)
-        state = tx.init(params)
-
-        def step(params, state):
-            return tx.update(gradients(way, params, params, anchor), state, params)
-
-        def kinds(tree):
-            return jax.tree.map(
-                lambda x: (x.shape, x.dtype, x.weak_type, x.sharding.spec), types(tree)
-            )
-
-        updates, new = jax.eval_shape(step, params, state)
-        assert kinds(updates) == kinds(params)
-        assert kinds(new) == kinds(state)
-        assert kinds(jax.eval_shape(tx.init, params)) == kinds(state)
-
-
-def check_numbers_on_a_mesh(name, axis_type):
-    step, alone, tx = one_step(name, "pair")
-    expected = jax.jit(step)(alone, tx.init(alone))
-    with mesh_of_eight(axis_type):
-        params = place(alone)
-        updates, state = jax.jit(tx.update)(
-            gradients("pair", params, params, place(network(seed=1))),
-            tx.init(params),
-            params,
-        )
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, (updates, state), expected)
-    for x, like in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
-        assert x.sharding.is_equivalent_to(like.sharding, x.ndim)
-
-
-def test_on_meshes_of_eight_devices():
-    """States and updates keep their places and types, and the numbers stay."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, __file__], env=env, text=True)
-    assert done.returncode == 0
-
-
-if __name__ == "__main__":
-    for name, way in WAYS:
-        check_types_on_an_explicit_mesh(name, way)
-    check_numbers_on_a_mesh("dtnh layer", jax.sharding.AxisType.Auto)
-    check_numbers_on_a_mesh("dtnh_adamw", jax.sharding.AxisType.Explicit)
-    check_numbers_on_a_mesh("multi_steps", jax.sharding.AxisType.Explicit)

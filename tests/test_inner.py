@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 import training
-from test_transform import G, R, close, update
+from test_transform import G, R, update
+from trees import close
 
 from dtnh_jax import GradientPair, dtnh
 
@@ -78,7 +79,7 @@ def test_max_ratio_and_reference_decay_go_with_inner():
     norm = optax.tree.norm
     rest = optax.tree.sub(capped, u)
     np.testing.assert_allclose(norm(rest), 0.1 * norm(G), 1e-4)
-    close(optax.tree.sub(free, u), R)
+    close(optax.tree.sub(free, u), R, 2e-6, 1e-7)
 
 
 def test_parameters_extra_arguments_and_schedules_reach_inner():
@@ -93,7 +94,7 @@ def test_parameters_extra_arguments_and_schedules_reach_inner():
     state = tx.init(G)
     for step in range(1, 3):
         d, state = tx.update(GradientPair(G, R), state, R, value=7)
-        close(d, jax.tree.map(lambda g, step=step: g * step, G))
+        close(d, jax.tree.map(lambda g, step=step: g * step, G), 2e-6, 1e-7)
         assert seen[-1] == (R, 7)
         assert state.inner == step + 1
 
@@ -110,7 +111,7 @@ def test_inner_works_injected_and_under_jit_with_one_compilation():
     other = expected.init(G)
     for _ in range(3):
         e, other = expected.update(GradientPair(G, R), other)
-    close(d, e)
+    close(d, e, 2e-6, 1e-7)
 
 
 def test_the_result_keeps_the_gradients_dtype():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samplers import TEMPLATES, fill, pairs, tree_map
+from trees import close, stack
 
 from dtnh_jax import project_conflict
 
@@ -222,21 +223,15 @@ def test_trees_without_numbers(tree, granularity):
     assert jax.tree.structure(out) == jax.tree.structure(tree)
 
 
-def stack(rows):
-    return jax.tree.map(lambda *x: np.stack(x), *rows)
-
-
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_eager_jit_vmap_and_scan_agree(granularity):
     rng = np.random.default_rng(0)
     template = {"body": {"w": (2,), "b": (1, 1)}, "head": {"w": (2,)}}
     rows = [[fill(template, rng, np.float32) for _ in range(2)] for _ in range(5)]
-    r, g = stack(rows)
+    r, g = stack(*rows)
     f = functools.partial(project_conflict, granularity=granularity)
-    eager = stack([f(*row) for row in rows])
-    jit = stack([jitted(granularity)(*row) for row in rows])
+    eager = stack(*(f(*row) for row in rows))
+    jit = stack(*(jitted(granularity)(*row) for row in rows))
     _, scan = jax.lax.scan(lambda carry, x: (carry, f(*x)), None, (r, g))
     for other in (jit, jax.jit(jax.vmap(f))(r, g), scan):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, 2e-6, 2e-6), eager, other
-        )
+        close(other, eager, 2e-6, 2e-6)

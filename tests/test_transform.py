@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samplers import fill, pairs
 from test_projection import DTYPES, GRANULARITIES, conflicting, groups
+from trees import at, close, stack
 
 from dtnh_jax import GradientPair, conflict_report, dtnh
 
@@ -29,13 +30,6 @@ def network(seed):
 def update(tx, g=G, r=R, **kwargs):
     """One update of a new state, in the pair form."""
     return tx.update(GradientPair(g, r), tx.init(g), **kwargs)
-
-
-def close(actual, expected, rtol=2e-6):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol, 1e-7), actual, expected
-    )
 
 
 def typed(name, granularity):
@@ -124,7 +118,8 @@ def test_max_ratio_caps_the_regularizer_and_changes_nothing_below(pair, kappa, w
 
 
 def test_max_ratio_of_the_plain_sum_caps_it_too():
-    d, state = update(dtnh(100.0, on_conflict="ignore", max_ratio=0.5))
+    tx = dtnh(100.0, on_conflict="ignore", max_ratio=0.5)
+    d, state = jax.jit(lambda g, r: update(tx, g, r))(G, R)
     g_, d_ = check.vectors(G, d)
     np.testing.assert_allclose(check.norm(d_ - g_), 0.5 * check.norm(g_), 1e-5)
     removed = 1 - 0.5 * check.norm(g_) / (100 * check.norm(check.vectors(R)[0]))
@@ -147,7 +142,7 @@ def test_weight_may_be_a_schedule():
     state = tx.init(G)
     for step in range(3):
         d, state = tx.update(GradientPair(G, R), state)
-        close(d, update(dtnh(0.5 * step))[0])
+        close(d, update(dtnh(0.5 * step))[0], 2e-6, 1e-7)
     assert state.count == 3
 
 
@@ -156,14 +151,19 @@ def test_numbers_may_be_injected_hyperparameters():
     tx = make(weight=0.5, max_ratio=0.25, granularity="leaf")
     state = tx.init(G)
     step = jax.jit(lambda g, r, s: tx.update(GradientPair(g, r), s))
+
+    @jax.jit
+    def plain(weight):
+        return update(dtnh(weight, max_ratio=0.25, granularity="leaf"))[0]
+
     d, state = step(G, R, state)
-    close(d, update(dtnh(0.5, max_ratio=0.25, granularity="leaf"))[0])
+    close(d, plain(0.5), 2e-6, 1e-7)
     state.hyperparams["weight"] = jnp.float32(2.0)
     d, _ = step(G, R, state)
-    close(d, update(dtnh(2.0, max_ratio=0.25, granularity="leaf"))[0])
-    tx = make(weight=optax.constant_schedule(0.5))
-    d, _ = jax.jit(lambda g, r: update(tx, g, r))(G, R)
-    close(d, update(dtnh(0.5))[0])
+    close(d, plain(2.0), 2e-6, 1e-7)
+    scheduled = make(weight=optax.constant_schedule(0.5))
+    d, expected = jax.jit(lambda: [update(tx)[0] for tx in (scheduled, dtnh(0.5))])()
+    close(d, expected, 2e-6, 1e-7)
 
 
 def test_halves_of_different_precision_are_summed_and_typed_as_the_empirical_one():
@@ -171,7 +171,7 @@ def test_halves_of_different_precision_are_summed_and_typed_as_the_empirical_one
     d, _ = update(dtnh(), g, R)
     assert {x.dtype for x in jax.tree.leaves(d)} == {np.dtype(jnp.bfloat16)}
     expected, _ = update(dtnh(), jax.tree.map(lambda x: x.astype(jnp.float32), g), R)
-    close(jax.tree.map(lambda x: x.astype(jnp.float32), d), expected, rtol=1e-2)
+    close(jax.tree.map(lambda x: x.astype(jnp.float32), d), expected, 1e-2, 1e-7)
 
 
 @pytest.mark.parametrize("rule", ["project", "drop", "ignore"])
@@ -214,11 +214,7 @@ def test_one_compilation_and_a_state_that_scans_and_donates(granularity):
         looped = jitted(*looped, r)
     assert len(traces) == 1
     scanned, _ = jax.lax.scan(lambda c, _: (step(*c, r), None), fresh(), length=3)
-    close(looped, scanned)
-
-
-def stack(*trees):
-    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+    close(looped, scanned, 2e-6, 1e-7)
 
 
 def test_vmap_over_seeds():
@@ -232,8 +228,8 @@ def test_vmap_over_seeds():
     alone = jax.jit(first)
     for i in range(2):
         expected, state = alone(network(i), network(i + 2))
-        close(jax.tree.map(lambda x, i=i: x[i], d), expected)
-        close(jax.tree.map(lambda x, i=i: x[i], states), state)
+        close(at(d, i), expected, 2e-6, 1e-7)
+        close(at(states, i), state, 2e-6, 1e-7)
     report = conflict_report(states)["conv/kernel"]
     assert report["cosine"].shape == (2,)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
+import trees
 
 from dtnh_jax import GradientPair, pair_value_and_grad
 
@@ -19,11 +20,7 @@ def losses(w, x, scale=1.0):
     return jnp.sum(hidden**2) * scale, jnp.sum(hidden * w)
 
 
-def close(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), actual, expected
-    )
+close = functools.partial(trees.close, rtol=1e-5, atol=1e-7)
 
 
 def by_jax(fun, *args, argnums=0, **kwargs):

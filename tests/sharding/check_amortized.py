@@ -1,9 +1,9 @@
 """``amortized_value_and_grad`` inside ``jax.shard_map``."""
 
 import jax
-import numpy as np
 from jax.sharding import PartitionSpec as P
 from layouts import batch, losses, mesh, network, specs
+from trees import close
 
 from dtnh_jax import amortized_value_and_grad
 
@@ -43,8 +43,4 @@ def test_it_adds_up_over_the_devices():
     params, state = jax.jit(sharded)(*arguments)
     expected = jax.jit(descend("tensor", "automatic"))(*arguments)
     assert float(state.loss_weight) > 1.01  # there was a conflict
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6),
-        (params, state),
-        expected,
-    )
+    close((params, state), expected, 2e-5, 2e-6)

@@ -4,10 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 from layouts import FORMS, LAYOUTS, STYLES, alone, training
+from trees import close
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 STEPS = 3
@@ -19,9 +19,12 @@ expected = functools.cache(functools.partial(alone, steps=STEPS))
 
 
 # The first form has all that dtnh does with an array.
-@pytest.mark.parametrize(
+every_form = pytest.mark.parametrize(
     "form", [FIRST, *(pytest.param(form, marks=pytest.mark.slow) for form in MORE)]
 )
+
+
+@every_form
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training(layout, style, form):
@@ -37,14 +40,10 @@ def test_training(layout, style, form):
             after = jax.tree.map(lambda x: x.sharding, (params, state))
             assert jax.tree.leaves(after) == jax.tree.leaves(places)
     assert step._cache_size() == 1
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6),
-        (params, state),
-        expected(form),
-    )
+    close((params, state), expected(form), 2e-5, 2e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@every_form
 def test_there_is_conflict_to_be_found(form):
     """In the training above the rule is at work."""
     _, state = expected(form)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from trees import close
 
 from dtnh_jax import GradientPair, dtnh, project_conflict
 
@@ -32,5 +33,4 @@ def test_a_constant_beside_a_sharded_gradient(constant):
         in_specs=P("x"),
         out_specs=(P("x"), P("x"), P()),
     )
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, jax.jit(sharded)(whole), jax.jit(run)(whole))
+    close(jax.jit(sharded)(whole), jax.jit(run)(whole), 1e-5, 1e-6)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import trees
 from jax.sharding import PartitionSpec as P
 from layouts import LAYOUTS, SHARDED_OVER, gradients, mesh, specs
 
@@ -14,9 +15,7 @@ from benchmarks.hlo import collectives
 from dtnh_jax import GradientPair, dtnh, dtnh_sgd, project_conflict
 
 same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
-close = functools.partial(
-    jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=2e-6, atol=1e-6)
-)
+close = functools.partial(trees.close, rtol=2e-6, atol=1e-6)
 TWO_AXES = {  # each array over other axes than the next
     "first": {"kernel": P("data", "model"), "bias": P("data")},
     "second": {"kernel": P(None, "model"), "bias": P()},
@@ -229,7 +228,7 @@ def test_types_say_what_is_the_same_everywhere():
 def test_networks_of_their_own():
     """With ``axis_name=()`` each of eight devices is judged by itself."""
     each = [both(gradients(seed)) for seed in range(8)]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *each)
+    stacked = trees.stack(*each)
 
     def one(r, g):
         return jax.vmap(functools.partial(project_conflict, axis_name=()))(r, g)
@@ -243,6 +242,6 @@ def test_networks_of_their_own():
 
 def test_vmap_with_a_named_axis_adds_nothing_up():
     each = [both(gradients(seed)) for seed in range(3)]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *each)
+    stacked = trees.stack(*each)
     named = jax.vmap(project_conflict, axis_name="seed")
     same(jax.jit(named)(*stacked), jax.jit(jax.vmap(project_conflict))(*stacked))

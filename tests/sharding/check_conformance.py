@@ -1,0 +1,73 @@
+"""What Optax asks of its optimizers on meshes, asked of everything here."""
+
+import jax
+import pytest
+from jax.sharding import AxisType
+from test_conformance import (
+    every_optimizer,
+    gradients,
+    network,
+    one_step,
+    optimizer,
+    types,
+)
+from trees import close
+
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
+
+def mesh_of_eight(axis_type):
+    return jax.set_mesh(jax.make_mesh((8,), ("x",), axis_types=(axis_type,)))
+
+
+def place(tree):
+    """Arrays with a dimension of eight lie one eighth on each device."""
+    return jax.tree.map(
+        lambda x: jax.device_put(x, jax.P(*("x" if n == 8 else None for n in x.shape))),
+        tree,
+    )
+
+
+@every_optimizer
+def test_types_on_an_explicit_mesh(name, way):
+    """Types, of which places are a part here, are the same before and after a step."""
+    with mesh_of_eight(AxisType.Explicit):
+        params, anchor = place(network()), place(network(seed=1))
+        tx = optimizer(name, way, anchor)
+        state = tx.init(params)
+
+        def step(params, state):
+            return tx.update(gradients(way, params, params, anchor), state, params)
+
+        def kinds(tree):
+            return jax.tree.map(
+                lambda x: (x.shape, x.dtype, x.weak_type, x.sharding.spec), types(tree)
+            )
+
+        updates, new = jax.eval_shape(step, params, state)
+        assert kinds(updates) == kinds(params)
+        assert kinds(new) == kinds(state)
+        assert kinds(jax.eval_shape(tx.init, params)) == kinds(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis_type"),
+    [
+        ("dtnh layer", AxisType.Auto),
+        ("dtnh_adamw", AxisType.Explicit),
+        ("multi_steps", AxisType.Explicit),
+    ],
+)
+def test_numbers_on_a_mesh(name, axis_type):
+    step, alone, tx = one_step(name, "pair")
+    expected = jax.jit(step)(alone, tx.init(alone))
+    with mesh_of_eight(axis_type):
+        params = place(alone)
+        updates, state = jax.jit(tx.update)(
+            gradients("pair", params, params, place(network(seed=1))),
+            tx.init(params),
+            params,
+        )
+    close((updates, state), expected, 1e-5, 1e-6)
+    for x, like in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
+        assert x.sharding.is_equivalent_to(like.sharding, x.ndim)
