@@ -56,9 +56,10 @@ def _go_back(config, step):
             shutil.rmtree(path)
 
 
-def test_two_processes_train_as_one_and_one_goes_on_where_they_were(config, begin):
-    one, two = config(), config(layout="fsdp")
-    _run(begin, [one])
+def test_two_processes_train_as_one_and_one_goes_on_where_they_were(
+    config, begin, whole
+):
+    one, two = whole, config(layout="fsdp")
     _run(begin, _places(two, 2))
     curve = comparing.losses(one)
     assert len(curve) == one.steps
