@@ -1,5 +1,6 @@
 """Strict numerics, and the same random numbers in every run."""
 
+import gc
 import os
 
 import hypothesis
@@ -24,6 +25,13 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("default")
+
+
+def pytest_collection_finish():
+    """JAX's modules and the tests stay: looking through them again costs a twentieth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
 
 
 @pytest.fixture

@@ -56,30 +56,31 @@ class Killer:
         return {(path.name, path.stat().st_ino) for path in found}
 
 
-def _whole_and_killed(begin, whole, killed, kinds):
-    """Runs one to its end, the other with kills of these kinds; gives the killer."""
-    process = begin(whole)
-    killer = Killer(killed, begin, seed=0)
-    process.join()
-    assert process.exitcode == 0
+def _killed(config, begin, kinds):
+    """Runs to the end with kills of these kinds on the way; gives the killer."""
+    killer = Killer(config, begin, seed=0)
     for kind in kinds:
         getattr(killer, kind)()
-    last = begin(killed)
-    last.join()
-    assert last.exitcode == 0
+    _ended(begin(config))
     return killer
 
 
-def test_killed_twice(config, begin):
-    whole, killed = (config(steps=80, save_every=10) for _ in range(2))
-    _whole_and_killed(begin, whole, killed, ("while_it_writes", "as_it_trains"))
+def _ended(process):
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_killed_twice(whole, config, begin):
+    killed = config()
+    _killed(killed, begin, ("while_it_writes", "as_it_trains"))
     comparing.assert_same(killed, whole)
 
 
 @pytest.mark.slow
 def test_killed_24_times(config, begin):
     whole, killed = (config(steps=2000, save_every=10) for _ in range(2))
+    _ended(begin(whole))
     kinds = ("while_it_writes", "as_it_trains", "at_any_time")
-    killer = _whole_and_killed(begin, whole, killed, 8 * kinds)
+    killer = _killed(killed, begin, 8 * kinds)
     comparing.assert_same(killed, whole)
     assert killer.while_writing >= 8
