@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_collection_finish():
-    """JAX's modules and the tests stay: to look through them again costs a twentieth."""
+    """JAX and the tests stay: looking through them again costs a twentieth."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
