@@ -48,14 +48,16 @@ def groups(granularity, *trees):
         yield check.vectors(*trees, paths=wanted)
 
 
-def types_and_granularities():
-    """All of them; of float16 and complex64 the fast tests have one granularity."""
-    for name, granularity in itertools.product(DTYPES, GRANULARITIES):
-        slow = name in ("float16", "complex64") and granularity != "layer"
-        yield pytest.param(name, granularity, marks=[pytest.mark.slow] * slow)
+def typed(name, granularity):
+    """Of float16 and complex64 the fast tests have one granularity."""
+    slow = name in ("float16", "complex64") and granularity != "layer"
+    return pytest.param(name, granularity, marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize(("name", "granularity"), types_and_granularities())
+@pytest.mark.parametrize(
+    ("name", "granularity"),
+    [typed(*both) for both in itertools.product(DTYPES, GRANULARITIES)],
+)
 def test_every_guarantee(name, granularity):
     dtype, decades = DTYPES[name]
     eps = check.epsilon(dtype)
