@@ -34,7 +34,7 @@ test-slow: $(STAMP)  ## run the slow tests, which `make test` leaves out
 	$(PYTEST) -m slow
 
 coverage: $(STAMP)  ## run the library's tests; fails below 98 % of its branches
-	$(PYTEST) --cov tests/composition tests/sharding tests/test_*.py
+	$(PYTEST) --cov=dtnh_jax tests/composition tests/sharding tests/test_*.py
 
 test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
 	PIP_CONSTRAINT=$(CURDIR)/tests/oldest.txt $(MAKE) VENV=.venv-oldest test
