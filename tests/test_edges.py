@@ -72,9 +72,10 @@ SCALES = [1e-37, 1e-15, 2e-9, 5e-10, 1.0]
 @pytest.mark.parametrize("g_scale", SCALES)
 @pytest.mark.parametrize("r_scale", SCALES)
 def test_the_cosine_is_right_at_every_scale(cosine, g_scale, r_scale):
-    """But that an r of which all squares underflow, beside a larger g, counts as 0."""
+    """But that on a CPU, where small sums wait until they are needed, an r of which
+    all squares underflow, beside a larger g, counts as 0."""
     g, r = conflicting(g_scale, r_scale)
-    lost = r_scale == 1e-37 and g_scale > 1e-10
+    lost = r_scale == 1e-37 and g_scale > 1e-10 and jax.default_backend() == "cpu"
     expected = 0.0 if lost else check.dot(*check.vectors(g, r))
     np.testing.assert_allclose(cosine(g, r), [expected], 1e-5)
 
