@@ -18,11 +18,7 @@ import optax
 from rich.console import Console
 from rich.markdown import Markdown
 
-from dtnh_jax import (
-    amortized_value_and_grad,
-    feature_distillation,
-    pair_value_and_grad,
-)
+from dtnh_jax import amortized_value_and_grad, pair_value_and_grad
 from experiments import networks
 from experiments.data import load
 from experiments.finetune import Target, few_shot_target, finetune, start_and_order
@@ -33,8 +29,9 @@ from experiments.progress import Reporter
 from experiments.provenance import about, in_words
 from experiments.recipe import OPTIMIZERS, Recipe, batch_order
 from experiments.statistics import estimate
+from experiments.step import loss_and_distance
 from experiments.study import Study
-from experiments.train import accuracy, cross_entropy
+from experiments.train import accuracy
 
 ROUNDING = 1e-4  # relative, of <g, d> and |g|^2
 
@@ -110,7 +107,7 @@ def _train(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Held-out accuracy, and the share of steps that broke the promise; ``[S]`` each.
 
-    A loop of its own beside ``train.fit``: only here does the gradient have a state.
+    A loop of its own beside ``train.fit``: here it is the gradient that is studied.
     """
     architecture, start, keys = start_and_order(architecture, body, target)
     images = jnp.asarray(target.dataset.images)
@@ -120,10 +117,11 @@ def _train(
         teacher = architecture.build(start)
 
         def losses(params, batch):
+            seen = images[batch]
             network = architecture.build(params)
-            features = network.features(images[batch])
-            loss = cross_entropy(network.head(networks.last(features)), labels[batch])
-            return loss, feature_distillation(features, teacher.features(images[batch]))
+            return loss_and_distance(
+                network, teacher.features(seen), seen, labels[batch]
+            )
 
         amortized = amortized_value_and_grad(
             losses, refresh_every=every, weight=FEATURE_SCALE * weight, decay=decay

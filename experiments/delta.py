@@ -24,7 +24,7 @@ import optax
 
 from experiments import networks
 from experiments.data import Dataset
-from experiments.train import cross_entropy
+from experiments.step import cross_entropy
 
 # Enough for the training loss of the head to level off; Adam, the whole training set.
 HEAD_STEPS, HEAD_LEARNING_RATE = 200, 0.01

@@ -13,7 +13,8 @@ from experiments import delta, networks
 from experiments.data import Dataset, few_shot
 from experiments.methods import Method, method
 from experiments.recipe import Recipe
-from experiments.train import Reference, Trace, accuracy, fit
+from experiments.step import Reference
+from experiments.train import Trace, accuracy, fit
 
 # Each use of a seed's key has its own number, so that no two draw the same randomness.
 HEAD, ORDER, TEST = 1, 2, 3

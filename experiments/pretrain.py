@@ -23,7 +23,8 @@ from experiments import digests, networks
 from experiments.data import Dataset
 from experiments.methods import METHODS
 from experiments.recipe import Recipe
-from experiments.train import Reference, accuracy, fit
+from experiments.step import Reference
+from experiments.train import accuracy, fit
 
 # Raised by hand when the code here or in `train` changes what pretraining gives or what
 # an entry holds.

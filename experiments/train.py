@@ -3,7 +3,7 @@
 All seeds of a cell train at once: a ``lax.scan`` over steps, vmapped over seeds. A run
 is cut into chunks of equal length, so that there is one compilation and still something
 to show while it goes. ``trainer`` has a loop of its own, for one network over many
-devices; what a step differentiates, ``gradients``, is the same.
+devices; the step that both repeat is ``step.training``.
 """
 
 import dataclasses
@@ -16,31 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import feature_distillation, pair_value_and_grad
 from experiments import augment, networks
 from experiments.data import Dataset
-from experiments.methods import FEATURE_SCALE, Method
+from experiments.methods import Method
 from experiments.recipe import Recipe, batch_order
+from experiments.step import CROP, Reference, training
 
 # A run is shown, and looked through for NaN, about this many times.
 CHUNKS = 10
-# The number, folded into a seed's key, of the draws of crops.
-CROP = 1
 # Images that are classified at once.
 EVALUATED = 500
-
-
-class Reference(NamedTuple):
-    """What a regularizer compares with.
-
-    Attributes:
-      params: the pretrained parameters, ``None`` for the head's (``networks.anchor``).
-      channel_weights: for DELTA, how much each channel of each feature map counts:
-        map name -> float32 ``[channels]``; ``None``: all alike.
-    """
-
-    params: Any
-    channel_weights: Any = None
 
 
 class Trace(NamedTuple):
@@ -55,47 +40,6 @@ class Trace(NamedTuple):
     loss: Any
     cosine: Any
     conflict: Any
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the batch in nats, a scalar, of logits ``[n, classes]``."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean()
-
-
-def gradients(
-    architecture: networks.Spec,
-    method: Method,
-    params: networks.Params,
-    reference: Reference,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[jax.Array, jax.Array | None, Any]:
-    """The two values, and what the method's chain takes: gradients, or a pair.
-
-    The values are the empirical loss and the penalty that λ multiplies, scalars
-    float32; ``None`` for the penalty of a method without one.
-    """
-    if not method.distills:
-
-        def loss_of(params):
-            return cross_entropy(
-                networks.logits(architecture.build(params), images), labels
-            )
-
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        return loss, method.penalty(params, reference.params), gradient
-    body = {**reference.params, "head": params["head"]}
-    teacher = architecture.build(body).features(images)
-
-    def losses(params):
-        network = architecture.build(params)
-        features = network.features(images)
-        loss = cross_entropy(network.head(networks.last(features)), labels)
-        return loss, feature_distillation(features, teacher, reference.channel_weights)
-
-    (loss, distance), pair = pair_value_and_grad(losses)(params)
-    return loss, FEATURE_SCALE * distance, pair
 
 
 def _conflict(state: Any) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
@@ -124,20 +68,13 @@ def _advance(
     """Runs one chunk for every seed: new parameters, new state, and its ``Trace``."""
 
     def one_seed(params, state, reference, order, keys):
-        tx = method.transformation(reference.params, weight, learning_rate, recipe)
+        train = training(architecture, method, recipe, reference, weight, learning_rate)
 
         def step(carry, inputs):
-            params, state = carry
             batch, key = inputs
-            seen = images[batch]
-            if recipe.crop is not None:
-                seen = augment.random_crops(key, seen, recipe.crop)
-            loss, _, grads = gradients(
-                architecture, method, params, reference, seen, labels[batch]
-            )
-            updates, state = tx.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, state), Trace(loss, *_conflict(state))
+            done = train.step(*carry, images[batch], labels[batch], key)
+            trace = Trace(done.loss, *_conflict(done.opt_state))
+            return (done.params, done.opt_state), trace
 
         (params, state), trace = jax.lax.scan(step, (params, state), (order, keys))
         return params, state, trace
@@ -188,8 +125,10 @@ def fit(
         keys, jnp.asarray(members)
     )
     state = jax.vmap(
-        lambda start, point: method.transformation(point, *scalars, fixed).init(start)
-    )(params, reference.params)
+        lambda start, point: training(
+            architecture, method, fixed, point, *scalars
+        ).init(start)
+    )(params, reference)
     images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     chunks = max(n for n in range(1, CHUNKS + 1) if recipe.steps % n == 0)
     traces = []

@@ -18,7 +18,7 @@ from experiments.finetune import HEAD
 from experiments.networks import Upper
 from experiments.pretrain import pretrained_on
 from experiments.progress import Reporter
-from experiments.train import Reference
+from experiments.step import Reference
 from experiments.trainer import names
 from experiments.trainer.config import Train
 from experiments.trainer.processes import meet

@@ -1,6 +1,5 @@
-"""One update: a pure function of the state and a batch."""
+"""The trainer's step: a pure function of the state and a batch."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from dtnh_jax import DtnhState
-from experiments import augment
 from experiments.networks import Params
-from experiments.train import CROP, Reference, gradients
+from experiments.step import CROP, Reference, Training, training
 from experiments.trainer.task import Task
 
 
@@ -48,13 +46,10 @@ class Measured(NamedTuple):
     dtnh: DtnhState | None
 
 
-Advance = Callable[[State, Reference, jax.Array, jax.Array], tuple[State, Measured]]
-
-
 def initial(task: Task, params: Params, reference: Reference) -> State:
     """The state before the first step."""
     key = jax.random.fold_in(jax.random.key(task.seed), CROP)
-    opt_state = _transformation(task, reference).init(params)
+    opt_state = _training(task, reference).init(params)
     return State(jnp.int32(0), jax.random.key_data(key), params, opt_state)
 
 
@@ -62,19 +57,13 @@ def advance(
     task: Task, state: State, reference: Reference, images: jax.Array, labels: jax.Array
 ) -> tuple[State, Measured]:
     """One update on images ``[n, ...]`` and labels ``[n]``, all devices' together."""
-    if task.recipe.crop is not None:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        images = augment.random_crops(key, images, task.recipe.crop)
-    loss, penalty, grads = gradients(
-        task.architecture, task.method, state.params, reference, images, labels
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    done = _training(task, reference).step(
+        state.params, state.opt_state, images, labels, key
     )
-    updates, opt_state = _transformation(task, reference).update(
-        grads, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
     rate = _learning_rate(task, state.step)
-    found = Measured(loss, penalty, rate, _report(opt_state))
-    return State(state.step + 1, state.key, params, opt_state), found
+    found = Measured(done.loss, done.penalty, rate, _report(done.opt_state))
+    return State(state.step + 1, state.key, done.params, done.opt_state), found
 
 
 def all_finite(state: State) -> jax.Array:
@@ -85,12 +74,14 @@ def all_finite(state: State) -> jax.Array:
     return jnp.stack([jnp.isfinite(x).all() for x in inexact]).all()
 
 
-def _transformation(task: Task, reference: Reference) -> Any:
-    return task.method.transformation(
-        reference.params,
+def _training(task: Task, reference: Reference) -> Training:
+    return training(
+        task.architecture,
+        task.method,
+        task.recipe,
+        reference,
         jnp.float32(task.weight),
         jnp.float32(task.recipe.learning_rate),
-        task.recipe,
     )
 
 

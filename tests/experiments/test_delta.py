@@ -8,7 +8,7 @@ import pytest
 from experiments import delta, networks
 from experiments.finetune import few_shot_target, finetune, from_scratch
 from experiments.recipe import Recipe
-from experiments.train import cross_entropy
+from experiments.step import cross_entropy
 
 
 @pytest.mark.slow

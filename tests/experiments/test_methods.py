@@ -8,7 +8,8 @@ from experiments import networks
 from experiments.finetune import few_shot_target
 from experiments.methods import BASIC, FORMS, METHODS, REGULARIZERS, family
 from experiments.recipe import Recipe
-from experiments.train import Reference, fit
+from experiments.step import Reference
+from experiments.train import fit
 
 
 def test_every_regularizer_is_there_in_every_form():

@@ -9,7 +9,7 @@ from experiments import delta
 from experiments.methods import method
 from experiments.networks import anchor
 from experiments.recipe import Recipe
-from experiments.train import Reference, gradients
+from experiments.step import Reference, gradients
 from experiments.trainer import step
 from experiments.trainer.task import Task
 
