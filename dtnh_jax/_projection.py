@@ -91,12 +91,12 @@ def geometry(
     needed = jnp.any(tiny)
     if jax.default_backend() == "cpu" and _checks.is_traced(needed):
         # A program for the CPU does not fuse the scaling into the sums, which would
-        # make them five times as slow: it waits until it is needed. Elsewhere it is
-        # free, as the sums wait for memory, and a conditional would stand in the way of
-        # fusion. There is no collective in it, as each device decides for itself: what
-        # is tiny in total is tiny on every device, a square adding nothing negative;
-        # and where one has not scaled, the scaled sums are not looked at. (Or `r` is
-        # exactly zero there, and adds as little scaled as not.)
+        # make them five times as slow: it waits until it is needed. Elsewhere it costs
+        # little, as the sums wait for memory. There is no collective in it, as each
+        # device decides for itself: what is tiny in total is tiny on every device, a
+        # square adding nothing negative; and where one has not scaled, the scaled sums
+        # are not looked at. (Or `r` is exactly zero there, and adds as little scaled as
+        # not.)
         scaled = jax.lax.cond(needed, scaled_up, lambda: plain)
     else:
         scaled = scaled_up()
