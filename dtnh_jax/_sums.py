@@ -28,7 +28,7 @@ def sums(
         if scaled_up:
             g, r = _scaled_up(g), _scaled_up(r)
         three = jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)])
-        parts[k].append(three if n == 1 else three / n)
+        parts[k].append(three / n)
     # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
     # them anew in the program of every leaf: with a hundred leaves it compiles three
     # times as long.
