@@ -20,5 +20,4 @@ def test_lower_bounds_are_what_make_test_oldest_proves():
         )
     )
     for name in ("jax", "optax", "flax"):
-        # jax>=0.8 stands for 0.8.0.
-        assert f"{pinned[name]}.0".startswith(f"{bounds[name]}.")
+        assert pinned[name] == bounds[name]
