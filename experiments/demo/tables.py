@@ -52,7 +52,8 @@ def terminal(summaries: Sequence[Summary], title: str) -> Table:
     for summary in summaries:
         if summary.source != last:
             table.add_section()
-            table.add_row(f"[bold]from {summary.source}[/bold]")
+            # Without "from": it would take columns that wide numbers need.
+            table.add_row(f"[bold]{summary.source}[/bold]")
             last = summary.source
         table.add_row(*row(summary))
     return table

@@ -48,7 +48,8 @@ def test_damaged_files(name, data, tmp_path):
 @pytest.mark.parametrize("name", READERS)
 def test_guided_by_coverage(name, tmp_path):
     command = [sys.executable, HERE / "guided.py", name, "-runs=10000", "-seed=1"]
-    command.append(f"-artifact_prefix={tmp_path}/")
+    # What is imported takes 2.5 GB here; what a reader may take comes on top.
+    command += ["-rss_limit_mb=4096", f"-artifact_prefix={tmp_path}/"]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done 10000 runs" in done.stderr
