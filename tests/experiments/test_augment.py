@@ -1,6 +1,7 @@
 """Crops: parts of the images, each drawn by itself."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ import pytest
 from experiments import augment
 from experiments.errors import InputError
 from experiments.finetune import few_shot_target, finetune, from_scratch
+from experiments.methods import method
+from experiments.networks import anchor
 from experiments.recipe import Recipe
+from experiments.step import Reference, training
 
 # Every pixel has a number of its own.
 IMAGE = np.arange(6 * 7, dtype=np.int32).reshape(1, 6, 7, 1)
@@ -36,6 +40,25 @@ def test_random_crops_are_parts_mirrored_or_not():
 def test_the_middle():
     part = augment.middle(IMAGE, 4)
     np.testing.assert_array_equal(part[0, :, :, 0], IMAGE[0, 1:5, 1:5, 0])
+
+
+def test_a_step_sees_the_crops(small, untrained, stripes):
+    params = jax.tree.map(lambda x: x[0], untrained)
+    images = jnp.pad(stripes.images[::6], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    labels, key = jnp.asarray(stripes.labels[::6]), jax.random.key(3)
+
+    @functools.partial(jax.jit, static_argnames="crop")
+    def loss(images, crop):
+        train = training(
+            small, method("plain"), Recipe(crop=crop), Reference(anchor(params)),
+            jnp.float32(0), jnp.float32(0.1),
+        )  # fmt: skip
+        return train.step(params, train.init(params), images, labels, key).loss
+
+    seen = augment.random_crops(key, images, 4)
+    np.testing.assert_allclose(loss(images, 4), loss(seen, None), 1e-5)
+    middle = augment.middle(images, 4)
+    assert abs(loss(images, 4) - loss(middle, None)) > 1e-3
 
 
 @pytest.mark.slow
