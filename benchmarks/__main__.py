@@ -6,7 +6,6 @@ import sys
 import tyro
 from rich.console import Console
 
-from benchmarks.amortized import AmortizedSteps
 from benchmarks.collectives import Collectives
 from benchmarks.import_time import ImportTime
 from benchmarks.peers import Peers
@@ -16,7 +15,7 @@ from benchmarks.scaling import Scaling
 from benchmarks.step import Step
 from experiments.errors import InputError
 
-TOGETHER = (Step, AmortizedSteps, Projection, Scaling, Collectives, ImportTime)
+TOGETHER = (Step, Projection, Scaling, Collectives, ImportTime)
 # Peers by name only: they need packages that nothing else here does.
 COMMANDS = {benchmark.name: benchmark for benchmark in (*TOGETHER, Peers)}
 

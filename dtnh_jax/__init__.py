@@ -7,11 +7,6 @@
 
 from dtnh_jax._accumulate import multi_steps
 from dtnh_jax._alias import dtnh_adamw, dtnh_sgd
-from dtnh_jax._amortize import (
-    Amortized,
-    AmortizedState,
-    amortized_value_and_grad,
-)
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._penalties import (
     feature_distillation,
@@ -29,14 +24,11 @@ from dtnh_jax._value_and_grad import pair_value_and_grad
 __version__ = "0.1.0"
 
 __all__ = [
-    "Amortized",
-    "AmortizedState",
     "Conflict",
     "DtnhState",
     "GradientPair",
     "NotFinite",
     "SkipState",
-    "amortized_value_and_grad",
     "conflict_report",
     "dtnh",
     "dtnh_adamw",

@@ -10,6 +10,6 @@ goes on from), ``statistics``, ``provenance`` (versions and device), ``panels`` 
 of figures), ``progress`` (what the terminal shows) and ``errors``.
 
 The studies, each from its options to its report: ``demo`` (what ``make demo`` runs),
-``never_hurt``, ``amortized``, and ``grid``, whose grids are in ``configs``. ``trainer``
-trains one network for long, over many devices.
+``never_hurt``, and ``grid``, whose grids are in ``configs``. ``trainer`` trains one
+network for long, over many devices.
 """

@@ -7,7 +7,6 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from experiments import amortized
 from experiments.data import prepare
 from experiments.demo import command as demo
 from experiments.errors import InputError
@@ -34,11 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def _never_hurt(study: Plain[never_hurt.NeverHurt]) -> None:
         """Hold every rule against plain fine-tuning; about 40 minutes, resumable."""
         never_hurt.run(study, Console())
-
-    @app.command(name="amortized")
-    def _amortized(study: Plain[amortized.AmortizedStudy]) -> None:
-        """Distillation with two backward passes in every k-th step only."""
-        amortized.run(study, Console())
 
     @app.command(name="train")
     def _train(config: Plain[Train]) -> None:

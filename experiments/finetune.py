@@ -194,13 +194,6 @@ def channel_importance(
     return delta.channel_weights(architecture, start, target.dataset, target.train)
 
 
-def start_and_order(
-    architecture: networks.Spec, pretrained: networks.Params, target: Target
-) -> tuple[networks.Spec, networks.Params, jax.Array]:
-    """What ``finetune`` begins with: network, parameters, and keys of the order."""
-    return *_new_head(architecture, pretrained, target), _keys(target, ORDER)
-
-
 def _new_head(
     architecture: networks.Spec, pretrained: networks.Params, target: Target
 ) -> tuple[networks.Spec, networks.Params]:

@@ -65,25 +65,12 @@ def gradients(
 
     def losses(params):
         network = architecture.build(params)
-        return loss_and_distance(
-            network, teacher, images, labels, reference.channel_weights
-        )
+        features = network.features(images)
+        loss = cross_entropy(network.head(networks.last(features)), labels)
+        return loss, feature_distillation(features, teacher, reference.channel_weights)
 
     (loss, distance), pair = pair_value_and_grad(losses)(params)
     return loss, FEATURE_SCALE * distance, pair
-
-
-def loss_and_distance(
-    network: Any,
-    teacher: Any,
-    images: jax.Array,
-    labels: jax.Array,
-    channel_weights: Any = None,
-) -> tuple[jax.Array, jax.Array]:
-    """The empirical loss, and how far the features are from the ``teacher``'s."""
-    features = network.features(images)
-    loss = cross_entropy(network.head(networks.last(features)), labels)
-    return loss, feature_distillation(features, teacher, channel_weights)
 
 
 class Stepped(NamedTuple):

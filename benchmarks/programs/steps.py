@@ -130,22 +130,6 @@ PENALTIES: dict[str, Penalty] = {
 }
 
 
-def distillation_losses(
-    network: Network, penalty: Penalty, *, teacher_in_step: bool
-) -> Callable[[Any, Any, Inputs], tuple[tuple[jax.Array, jax.Array], Any]]:
-    """From parameters, statistics and inputs to both losses and the new statistics."""
-
-    def losses(params, statistics, inputs):
-        outputs, statistics = network.student(params, statistics, inputs.images)
-        targets = inputs.targets
-        if teacher_in_step:
-            targets = network.teacher(inputs.pretrained, inputs.images)
-        values = _cross_entropy(outputs, inputs), penalty(outputs, targets)
-        return values, statistics
-
-    return losses
-
-
 def distillation_steps(
     network: Network,
     optimizer: optax.GradientTransformation,
@@ -154,7 +138,14 @@ def distillation_steps(
     teacher_in_step: bool,
 ) -> dict[str, TrainStep]:
     """Fine-tuning with distillation: one backward pass of the sum, and ours."""
-    losses = distillation_losses(network, penalty, teacher_in_step=teacher_in_step)
+
+    def losses(params, statistics, inputs):
+        outputs, statistics = network.student(params, statistics, inputs.images)
+        targets = inputs.targets
+        if teacher_in_step:
+            targets = network.teacher(inputs.pretrained, inputs.images)
+        values = _cross_entropy(outputs, inputs), penalty(outputs, targets)
+        return values, statistics
 
     def joint(params, statistics, inputs):
         def total(params):

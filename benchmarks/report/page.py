@@ -35,7 +35,6 @@ class Section(NamedTuple):
 # In the order of the page.
 SECTIONS = {
     "step": Section("A training step", sections.comparisons),
-    "amortized": Section("Two backward passes now and then", sections.comparisons),
     "peers": Section("Beside other implementations", sections.comparisons),
     "projection": Section(
         "Combining two gradients", sections.projections, sections.rules, plots.rules

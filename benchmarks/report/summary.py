@@ -10,7 +10,6 @@ ENDINGS = (
     "L2-SP: dtnh, global",
     "last map: dtnh, global",
     "last map, teacher: dtnh, global",
-    "last map: k = 16",
     "float32, pair: global",
 )
 
@@ -18,7 +17,7 @@ ENDINGS = (
 def summary(records: Mapping[str, Sequence[Record]]) -> str:
     """The table as Markdown, from the records of each benchmark by its name."""
     shown: dict[tuple[str, ...], list[str]] = {}
-    for name in ("step", "amortized", "projection"):
+    for name in ("step", "projection"):
         for record in records[name]:
             for row in record.rows:
                 case = row["case"]

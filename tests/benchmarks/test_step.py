@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from benchmarks import records
-from benchmarks.amortized import AmortizedSteps
 from benchmarks.programs import steps
 from benchmarks.programs.models import CLASSES, Size
 from benchmarks.programs.workload import workload
@@ -87,14 +86,6 @@ def test_the_command_in_quick_mode(tmp_path):
     (record,) = records.read("step", tmp_path)
     assert any(row["target"] == 1.03 for row in record.rows)
     assert all(row["extra"]["FLOPs ratio"] > 0 for row in record.rows)
-
-
-def test_amortized_steps_in_quick_mode(tmp_path):
-    AmortizedSteps(quick=True, out=tmp_path).run(Console(quiet=True))
-    (record,) = records.read("amortized", tmp_path)
-    assert [row["ours"] for row in record.rows] == [
-        *("measuring", "reusing", "k = 4", "k = 16", "reusing, conditional")
-    ]
 
 
 def test_an_unknown_network_is_refused(tmp_path):
