@@ -1,4 +1,4 @@
-"""The penalties Ω that keep a network near its pretrained self, as pure functions."""
+"""Penalties on the distance from a pretrained network, as pure functions."""
 
 from typing import Any
 
@@ -15,36 +15,53 @@ def l2_sp_penalty(
     alpha: float | jax.Array,
     beta: float | jax.Array = 0.0,
 ) -> jax.Array:
-    r"""The squared distance from the starting point, L2-SP.
+    r"""Computes the L2-SP penalty, the squared distance from the pretrained parameters.
 
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
-    where :math:`S` are the arrays that were pretrained and :math:`\bar S` the new ones.
-    Its gradient is the regularizer that :func:`l2_sp` writes down without a backward
-    pass; where that serves, it is the cheaper way.
+    where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones.
+    :func:`l2_sp` computes the gradient of this penalty without a backward pass. Prefer
+    it where only the gradient is needed.
+
+    .. warning::
+      ``pretrained`` must be a copy. Flax NNX updates parameters in place, and the
+      result of ``nnx.state(model)`` shares the model's variables: passed as it is, it
+      follows the parameters and the penalty is always zero. Before training, take
+      ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
 
     Args:
-      params: the parameters :math:`w`, a pytree of floating-point or complex arrays.
-      pretrained: the pretrained parameters :math:`w^0`, with ``None`` in place of each
-        array, or whole subtree, that is new. Matched to the parameters by path, as in
-        :func:`l2_sp`.
-      alpha: weight of the distance from the pretrained arrays, not negative.
-      beta: weight of the norm of the new arrays, not negative.
+      params: Parameters :math:`w`, a pytree of floating-point or complex arrays.
+      pretrained: Pretrained parameters :math:`w^0`, with ``None`` in place of each new
+        array or subtree. Matched to ``params`` by path, as in :func:`l2_sp`. With Flax
+        NNX, a copy of the state, as above.
+      alpha: Weight of the distance from the pretrained arrays, non-negative.
+      beta: Weight of the norm of the new arrays, non-negative.
 
     Returns:
-      A scalar, summed in float32 or, if any parameter is that precise, in float64.
+      A scalar. The sum is taken in float64 if any parameter has that precision, else in
+      float32.
 
     Raises:
-      ValueError: if a weight is negative, or ``params`` has an array that is not in
-        ``pretrained`` or is of another shape there.
+      ValueError: If a weight is negative, or if an array of ``params`` is missing from
+        ``pretrained`` or has another shape there.
 
     Examples:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> from dtnh_jax import l2_sp_penalty
       >>> pretrained = {"body": jnp.array([1.0, 2.0]), "head": None}
       >>> params = {"body": jnp.array([1.0, 4.0]), "head": jnp.ones(3)}
       >>> print(l2_sp_penalty(params, pretrained, alpha=0.1, beta=0.02))
       0.23
+
+      With Flax NNX, copy the state before training:
+
+      >>> from flax import nnx
+      >>> model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+      >>> pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
+      >>> model.bias[...] += 1.0
+      >>> print(l2_sp_penalty(nnx.state(model, nnx.Param), pretrained, alpha=1.0))
+      1.0
 
     References:
       Li et al., `Explicit Inductive Bias for Transfer Learning with Convolutional
@@ -66,35 +83,36 @@ def l2_sp_penalty(
 def feature_distillation(
     student: Any, teacher: Any, channel_weights: Any | None = None
 ) -> jax.Array:
-    r"""Half the squared distance between two networks' feature maps.
+    r"""Computes half the squared distance between the feature maps of two networks.
 
     .. math:: \Omega = \sum_m \frac1{2B}\sum_{b=1}^B\sum_c
       a_{m,c}\,\|s_{m,b,c} - t_{m,b,c}\|^2
 
-    over the maps :math:`m`, the examples :math:`b` of the batch and the channels
-    :math:`c`, where :math:`s_{m,b,c}` is one channel of a map, all its positions in one
-    vector. Without weights, :math:`a = 1`: the squared Euclidean distance of the
-    flattened maps. With the importance of each channel as its weight it is the
-    behavioural regularizer of DELTA, whose weights each sum to one over a map's
-    channels, and whose definition has the sum over the examples and no factor of a
-    half: only the weight λ tells the two apart.
+    The sums are over the maps :math:`m`, the examples :math:`b` of the batch and the
+    channels :math:`c`. The vector :math:`s_{m,b,c}` holds one channel of a map at all
+    its positions. Without weights, :math:`a = 1`, this is the squared Euclidean
+    distance of the flattened maps. With the importance of each channel as its weight it
+    is the behavioral regularizer of DELTA, up to the weight of the penalty: DELTA
+    normalizes the weights to sum to one over the channels of a map, sums over the
+    examples, and has no factor of one half.
 
     Args:
-      student: feature maps of the network in training, a pytree of floating-point or
+      student: Feature maps of the network being trained, a pytree of floating-point or
         complex arrays of shape ``[batch, ..., channels]``.
-      teacher: those of the pretrained network for the same inputs, of the same
-        structure and shapes. No gradient flows into them.
-      channel_weights: the weights :math:`a`, of the structure of ``student``, for each
-        map one vector of shape ``[channels]``, or None for a map of which every channel
-        weighs 1. None: so do all.
+      teacher: Feature maps of the pretrained network for the same inputs, with the
+        structure and shapes of ``student``. No gradient flows into them.
+      channel_weights: Weights :math:`a`, with the structure of ``student``: for each
+        map a vector of shape ``[channels]``, or None to weight all its channels by 1.
+        If None, all channels of all maps have weight 1.
 
     Returns:
-      A scalar, summed in float32 or, if any map is that precise, in float64.
+      A scalar. The sum is taken in float64 if any map has that precision, else in
+      float32.
 
     Raises:
-      ValueError: if the two trees differ in structure or shapes, a map has fewer than
-        two axes, or the weights do not fit.
-      TypeError: if the maps are not all floating-point or all complex.
+      ValueError: If the structures or shapes differ, if a map has fewer than two axes,
+        or if the weights do not match the maps.
+      TypeError: If the maps are neither all floating-point nor all complex.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -134,31 +152,44 @@ def feature_distillation(
 
 
 def logit_distillation(
-    student: jax.Array, teacher: jax.Array, temperature: float | jax.Array = 1.0
+    student: jax.Array,
+    teacher: jax.Array,
+    temperature: float | jax.Array = 1.0,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
-    r"""How far the student's predictions are from the teacher's, both softened.
+    r"""Computes the distillation loss between the logits of two networks.
 
-    .. math:: \Omega = T^2\cdot\frac1B\sum_{b=1}^B
+    .. math:: \Omega = T^2\cdot\frac1{|V|}\sum_{b\in V}
       \mathrm{KL}\big(\mathrm{softmax}(t_b/T)\,\big\|\,\mathrm{softmax}(s_b/T)\big)
 
-    The factor :math:`T^2` keeps the size of the gradient from falling with the
-    temperature :math:`T`.
+    where :math:`V` are the valid positions, all of them without a ``mask``. The factor
+    :math:`T^2` keeps the scale of the gradient independent of the temperature
+    :math:`T`.
 
     Args:
-      student: logits of the network in training, shape ``[..., classes]``,
-        floating-point. All axes but the last are the batch :math:`B`.
-      teacher: logits of the pretrained network, of the same shape. No gradient flows
-        into them. A class whose logit is -inf there has probability zero.
-      temperature: T, above zero. No gradient flows into it.
+      student: Logits of the network being trained, floating-point, with shape
+        ``[..., classes]``.
+      teacher: Logits of the pretrained network, with the same shape. No gradient flows
+        into them. A class with logit -inf has probability zero and adds nothing.
+      temperature: Temperature :math:`T`, positive. No gradient flows into it.
+      mask: Boolean array of shape ``[...]``, the shape of the logits without classes.
+        True marks valid positions, such as tokens that are not padding. The other
+        positions contribute neither to the value nor to the gradient, even if their
+        logits are not finite. If None, all positions are valid.
 
     Returns:
-      A scalar, summed in float32, or in float64 if the logits are that precise. At
-      ``student == teacher`` the gradient is zero exactly.
+      A scalar. The mean is taken in float64 if any logits have that precision, else in
+      float32. Where ``student == teacher``, the gradient is exactly zero. With a
+      ``mask`` that is False everywhere, the value and the gradient are zero.
+
+      Non-finite inputs propagate. In particular, a row of logits that are all -inf is
+      not a distribution, and gives NaN at a valid position.
 
     Raises:
-      ValueError: if the shapes differ, or have no axis, or the temperature is not
+      ValueError: If the shapes of the logits differ or have no axis, if ``mask`` does
+        not have the shape of the logits without classes, or if the temperature is not
         positive.
-      TypeError: if the logits are not floating-point.
+      TypeError: If the logits are not floating-point, or if ``mask`` is not boolean.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -169,6 +200,14 @@ def logit_distillation(
       0.3278
       >>> print(f"{logit_distillation(student, teacher, temperature=10.0):.4f}")
       0.4975
+
+      Padding is left out of the mean:
+
+      >>> teacher = jnp.array([[[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]])
+      >>> student = jnp.zeros((1, 3, 2))
+      >>> mask = jnp.array([[True, True, False]])
+      >>> print(f"{logit_distillation(student, teacher, mask=mask):.4f}")
+      0.3278
 
     References:
       Hinton et al., `Distilling the Knowledge in a Neural Network
@@ -186,12 +225,26 @@ def logit_distillation(
             "logits must be of one shape [..., classes], got student's "
             f"{student.shape}, teacher's {teacher.shape}"
         )
+    if mask is not None:
+        mask = _valid(mask, student.shape[:-1])
+        # Replaced before as well as after the divergence: the gradient of a `where` on
+        # the result alone is 0 * NaN.
+        student, teacher = (
+            jnp.where(mask[..., None], x, 0) for x in (student, teacher)
+        )
     dtype = _precision.accumulator([student, teacher])
     t = jax.lax.stop_gradient(jnp.asarray(temperature, dtype))
     divergence = _divergence(
         student.astype(dtype) / t, jax.lax.stop_gradient(teacher).astype(dtype) / t
     )
-    return t**2 * jnp.mean(divergence)
+    if mask is None:
+        return t**2 * jnp.mean(divergence)
+    # Not the sum over the count, so that a mask of all True, where the factor is 1,
+    # gives the result without a mask bit for bit.
+    mean = jnp.mean(jnp.where(mask, divergence, 0))
+    count = jnp.sum(mask)
+    factor = mask.size / jnp.maximum(count, 1).astype(dtype)
+    return t**2 * jnp.where(count == 0, 0, mean * factor)
 
 
 @jax.custom_jvp
@@ -204,18 +257,33 @@ def _divergence(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 @_divergence.defjvp
 def _divergence_jvp(primals, tangents):
-    """In the student alone, ``softmax(student) - softmax(teacher)``.
+    """With respect to the student alone, ``softmax(student) - softmax(teacher)``.
 
-    Differentiated step by step it would be ``softmax(student) * sum(p) - p``, which is
-    further from zero where the two agree, as the sum is 1 only up to rounding.
+    Automatic differentiation gives ``softmax(student) * sum(p) - p``, which is further
+    from zero where the two agree, as the sum is 1 only up to rounding.
     """
     student, teacher = primals
     difference = jax.nn.softmax(student) - jax.nn.softmax(teacher)
     return _divergence(student, teacher), jnp.sum(difference * tangents[0], axis=-1)
 
 
+def _valid(mask: Any, shape: tuple[int, ...]) -> jax.Array:
+    """``mask`` as an array, checked."""
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"`mask` must be boolean, True at valid positions, got dtype {mask.dtype}"
+        )
+    if mask.shape != shape:
+        raise ValueError(
+            f"`mask` must have shape {shape}, the shape of the logits without classes, "
+            f"got {mask.shape}"
+        )
+    return mask
+
+
 def _channel_weights(channel_weights: Any, flat: list[Any], treedef: Any) -> list[Any]:
-    """The weights of each map, or None, in flattening order, checked."""
+    """The weights or None of each map, in flattening order, checked."""
     if channel_weights is None:
         return [None] * len(flat)
     try:
@@ -235,5 +303,5 @@ def _channel_weights(channel_weights: Any, flat: list[Any], treedef: Any) -> lis
 
 
 def _square(x: jax.Array) -> jax.Array:
-    """``|x|**2`` entry by entry; of gradient zero, not NaN, at zero."""
+    """``|x|**2``, elementwise; its gradient at zero is zero, not NaN."""
     return jnp.real(jnp.conj(x) * x)

@@ -62,6 +62,39 @@ def test_l2_sp_under_jit_with_traced_weights_and_other_containers():
     )
 
 
+@pytest.mark.parametrize("how", ["eager", "jit", "donated"])
+def test_l2_sp_from_a_copy_of_an_nnx_state(how):
+    """NNX updates in place, and a state shares the variables of its model.
+
+    The copy is the recipe of the docstring. If buffers are donated, the arrays have to
+    be copied too, not only the variables.
+    """
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
+    start = [np.asarray(x).copy() for x in (model.kernel[...], model.bias[...])]
+    optimizer = nnx.Optimizer(model, optax.sgd(0.01), wrt=nnx.Param)
+    x, y = arrays(0, (4, 3)), arrays(1, (4, 2))
+
+    def step(model, optimizer):
+        gradient = nnx.grad(lambda model: jnp.sum((model(x) - y) ** 2))(model)
+        optimizer.update(model, gradient)
+
+    if how != "eager":
+        step = nnx.jit(step, donate_argnums=(0, 1) if how == "donated" else ())
+    last = 0.0
+    for _ in range(4):
+        step(model, optimizer)
+        penalty = l2_sp_penalty(nnx.state(model, nnx.Param), pretrained, 1.0)
+        now = [np.asarray(x) for x in (model.kernel[...], model.bias[...])]
+        expected = sum(
+            np.sum((a - b) ** 2) / 2 for a, b in zip(now, start, strict=True)
+        )
+        np.testing.assert_allclose(penalty, expected, 1e-5)
+        assert penalty > last
+        last = penalty
+
+
 def numpy_features(student, teacher, weights):
     total = 0.0
     for s, t, a in zip(student, teacher, weights, strict=True):
@@ -88,6 +121,12 @@ def test_feature_distillation_is_its_formula(dtype):
         1e-5,
     )
 
+
+# The valid positions of logits with that batch shape.
+VALID = {
+    (4,): np.array([True, False, True, True]),
+    (2, 4): np.array([[True, True, False, False], [True, False, False, False]]),
+}
 
 compiled_logit_distillation = jax.jit(logit_distillation)
 logit_value_and_grad = jax.jit(jax.value_and_grad(logit_distillation))
@@ -123,6 +162,7 @@ def delta_weights():
         (feature_distillation, MAPS, {"channel_weights": delta_weights}),
         (logit_distillation, LOGITS, {}),
         (logit_distillation, LOGITS, {"temperature": 3.0}),
+        (logit_distillation, LOGITS, {"mask": lambda: VALID[LOGITS[:-1]]}),
     ],
 )
 def test_gradients_against_finite_differences(penalty, template, kwargs):
@@ -206,6 +246,139 @@ def test_large_logits_and_masked_classes():
     value, gradient = logit_value_and_grad(student, teacher)
     np.testing.assert_allclose(value, 1e4 / 2)
     np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("how", ["eager", "jit"])
+def test_padding_is_left_out_of_the_mean(how):
+    """Half of the tokens are padding, which unmasked halves the loss.
+
+    KL(softmax(0, a) || softmax(a, 0)) is a tanh(a / 2), here 1.523.
+    """
+    student, teacher = (
+        jnp.array([[row, row, [0, 0], [0, 0]]] * 2, jnp.float32)
+        for row in ([2, 0], [0, 2])
+    )
+    mask = jnp.array([[True, True, False, False]] * 2)
+    penalty = jax.jit(logit_distillation) if how == "jit" else logit_distillation
+    expected = 2 * np.tanh(1)
+    np.testing.assert_allclose(penalty(student, teacher, 1.0, mask), expected, 1e-6)
+    np.testing.assert_allclose(penalty(student, teacher), expected / 2, 1e-6)
+
+
+@pytest.mark.parametrize("batch", [(4,), (2, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float64])
+def test_mask_is_the_loss_of_the_valid_positions_alone(dtype, batch):
+    rtol = {np.float32: 1e-5, jnp.bfloat16: 2**-7, np.float64: 1e-12}[dtype]
+    mask = VALID[batch]
+    with jax.enable_x64(dtype == np.float64):
+        student, teacher = (arrays(seed, (*batch, 6), dtype) for seed in (0, 1))
+        value, gradient = logit_value_and_grad(student, teacher, 3.0, mask)
+        expected, wanted = jax.value_and_grad(logit_distillation)(
+            student[mask], teacher[mask], 3.0
+        )
+        assert value.dtype == (np.float64 if dtype == np.float64 else np.float32)
+        assert gradient.dtype == dtype
+        np.testing.assert_allclose(value, expected, min(rtol, 1e-5))
+        gradient, wanted = (np.asarray(x, np.float64) for x in (gradient, wanted))
+        np.testing.assert_allclose(gradient[mask], wanted, rtol, 1e-2 * rtol)
+        np.testing.assert_array_equal(gradient[~mask], 0)
+
+
+@pytest.mark.parametrize("how", ["eager", "jit"])
+@pytest.mark.parametrize("logits", ["student", "teacher", "both"])
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf])
+def test_what_is_masked_changes_no_bit(fill, logits, how):
+    mask = VALID[2, 4]
+    clean = {"student": arrays(0, (2, 4, 6)), "teacher": arrays(1, (2, 4, 6))}
+    filled = {
+        name: jnp.where(mask[..., None], x, fill) if logits in (name, "both") else x
+        for name, x in clean.items()
+    }
+    penalty = jax.value_and_grad(logit_distillation)
+    penalty = logit_value_and_grad if how == "jit" else penalty
+    expected, wanted = penalty(*clean.values(), 2.0, mask)
+    value, gradient = penalty(*filled.values(), 2.0, mask)
+    assert np.isfinite(value)
+    assert value == expected
+    np.testing.assert_array_equal(gradient, wanted)
+    np.testing.assert_array_equal(gradient[~mask], 0)
+    assert np.all(gradient[mask] != 0)
+
+
+@pytest.mark.parametrize("mask", [VALID[4,], np.zeros(4, bool)])
+def test_masked_rows_of_minus_infinity_are_quiet_under_debug_nans(mask):
+    logits = jnp.where(mask[:, None], arrays(0, LOGITS), -jnp.inf)
+    penalty = jax.value_and_grad(logit_distillation)
+    with jax.debug_nans(True):
+        value, gradient = penalty(logits, logits, mask=mask)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6), (64, 50)])
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_all_valid_is_no_mask_bit_for_bit(shape, temperature):
+    """One operation at a time: compiled, two programs may be rounded apart."""
+    arguments = arrays(0, shape), arrays(1, shape), temperature
+    mask = jnp.ones(shape[:-1], bool)
+    penalty = jax.value_and_grad(logit_distillation)
+    jax.tree.map(
+        np.testing.assert_array_equal, penalty(*arguments, mask), penalty(*arguments)
+    )
+    compiled, _ = logit_value_and_grad(*arguments, mask)
+    np.testing.assert_allclose(compiled, logit_distillation(*arguments), 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (0, 6)])
+@pytest.mark.parametrize("fill", [0.0, np.nan])
+@pytest.mark.parametrize("how", ["eager", "jit"])
+def test_nothing_valid_gives_zero(how, fill, shape):
+    penalty = jax.value_and_grad(logit_distillation)
+    penalty = logit_value_and_grad if how == "jit" else penalty
+    student, teacher = arrays(0, shape) + fill, arrays(1, shape) + fill
+    value, gradient = penalty(student, teacher, 1.0, np.zeros(shape[:-1], bool))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, np.zeros(shape))
+
+
+@pytest.mark.parametrize("classes", [7, 47, 49])
+def test_masked_positions_add_no_rounding(classes):
+    """Compiled, even two equal rows may be rounded apart, at these sizes on a CPU.
+
+    The only valid row has all its probability in one class, so its loss is exact.
+    """
+    certain = jnp.full((3, classes), -jnp.inf).at[:, 0].set(0)
+    for valid in np.eye(3, dtype=bool):
+        logits = jnp.where(valid[:, None], certain, jnp.nan)
+        assert compiled_logit_distillation(logits, logits, 1.0, valid) == 0
+
+
+def test_mask_under_vmap():
+    student, teacher = arrays(0, (3, 4, 6)), arrays(1, (3, 4, 6))
+    masks = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
+    gradient = jax.value_and_grad(lambda s, t, m: logit_distillation(s, t, 2.0, m))
+    actual = jax.jit(jax.vmap(gradient))(student, teacher, masks)
+    expected = [gradient(*each) for each in zip(student, teacher, masks, strict=True)]
+    expected = jax.tree.map(lambda *x: jnp.stack(x), *expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), actual, expected
+    )
+
+
+@pytest.mark.parametrize("logits", ["student", "teacher"])
+def test_a_row_of_minus_infinity_gives_nan_unless_masked(logits):
+    """It is not a distribution. The gradient of the other rows is unaffected."""
+    clean = {"student": arrays(0, LOGITS), "teacher": arrays(1, LOGITS)}
+    rows = clean | {logits: clean[logits].at[1].set(-jnp.inf)}
+    value, gradient = logit_value_and_grad(*rows.values())
+    _, expected = logit_value_and_grad(*clean.values())
+    assert np.isnan(value)
+    assert np.isnan(gradient[1]).all()
+    others = np.array([0, 2, 3])
+    np.testing.assert_allclose(gradient[others], expected[others], 1e-5)
+    value, gradient = logit_value_and_grad(*rows.values(), 1.0, VALID[4,])
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
 
 
 def test_what_is_not_finite_is_not_swallowed():
@@ -300,6 +473,27 @@ S = arrays(0, LOGITS)
         ),
         (lambda: logit_distillation(S, S, -1), ValueError, "positive, got -1"),
         (lambda: logit_distillation(S, S, "2"), TypeError, "must be a number, got '2'"),
+        (
+            lambda: logit_distillation(S, S, mask=jnp.ones(4, int)),
+            TypeError,
+            "`mask` must be boolean, True at valid positions, got dtype int32",
+        ),
+        (
+            lambda: logit_distillation(S, S, mask=jnp.ones(4)),
+            TypeError,
+            "got dtype float32",
+        ),
+        (
+            lambda: logit_distillation(S, S, mask=jnp.ones(LOGITS, bool)),
+            ValueError,
+            "`mask` must have shape (4,), the shape of the logits without classes, "
+            "got (4, 6)",
+        ),
+        (
+            lambda: logit_distillation(S, S, mask=jnp.ones((1,), bool)),
+            ValueError,
+            "`mask` must have shape (4,)",
+        ),
         (
             lambda: l2_sp_penalty(PARAMS, PRETRAINED, -1.0),
             ValueError,
