@@ -1,12 +1,13 @@
 """DTNH: fine-tune with a regularizer that does not hurt the empirical loss.
 
 >>> import optax
->>> from dtnh_jax import dtnh
->>> tx = optax.chain(dtnh(), optax.sgd(1e-2))  # updates: a GradientPair
+>>> from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
+>>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(1e-3))
 """
 
 from dtnh_jax._accumulate import multi_steps
 from dtnh_jax._alias import dtnh_adamw, dtnh_sgd
+from dtnh_jax._mix import MixState, mix_regularizers
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._penalties import (
     feature_distillation,
@@ -15,7 +16,8 @@ from dtnh_jax._penalties import (
 )
 from dtnh_jax._plot import plot_conflict
 from dtnh_jax._projection import project_conflict
-from dtnh_jax._regularizers import l2_sp
+from dtnh_jax._reference import Reference
+from dtnh_jax._regularizers import L2SpState, l2, l2_sp
 from dtnh_jax._report import conflict_report, skip_report
 from dtnh_jax._skip import NotFinite, SkipState, skip_nonfinite
 from dtnh_jax._transform import Conflict, DtnhState, dtnh
@@ -27,16 +29,21 @@ __all__ = [
     "Conflict",
     "DtnhState",
     "GradientPair",
+    "L2SpState",
+    "MixState",
     "NotFinite",
+    "Reference",
     "SkipState",
     "conflict_report",
     "dtnh",
     "dtnh_adamw",
     "dtnh_sgd",
     "feature_distillation",
+    "l2",
     "l2_sp",
     "l2_sp_penalty",
     "logit_distillation",
+    "mix_regularizers",
     "multi_steps",
     "pair_value_and_grad",
     "plot_conflict",

@@ -1,4 +1,4 @@
-"""Gradient accumulation that averages both gradients before they are judged."""
+"""Gradient accumulation that averages both gradients before conflict is judged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import _average, _checks, _precision
+from dtnh_jax import _checks, _precision, _reference
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._select import select
 
@@ -19,44 +19,39 @@ def multi_steps(
     *,
     should_skip_update_fn: Callable[..., tuple[Any, Any]] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Takes the mean of the gradients of several micro-steps, then updates once.
+    """Averages both gradients over several micro-steps, then updates once.
 
-    As ``optax.MultiSteps``, for two gradients: each half of the pair is averaged, and
-    ``tx`` gets the pair of the means. The projection of the means is not the mean of
-    the projections, which ``chain(dtnh(), optax.MultiSteps(...))`` would give, and
-    with the keyword form ``optax.MultiSteps`` would take the regularizer of the last
-    micro-step only. The update equals that of one large batch where the micro-batches
-    are of one size and the loss is a mean over the batch.
+    ``optax.MultiSteps`` for pairs. The projection of the means is not the mean of the
+    projections, which ``chain(dtnh(), optax.MultiSteps(...))`` gives. The update equals
+    that of one large batch where the micro-batches are of one size and the loss is a
+    mean over the batch.
 
-    Put it round the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``.
-    Whether both halves are accumulated, or the empirical one alone, is found out by
-    ``init``, from what ``tx`` does when it is given one gradient: if it asks for a
-    pair, as ``chain(dtnh(), ...)`` does, ``update`` takes pairs and the state holds two
-    trees; if not, as with ``chain(l2_sp(...), dtnh(), ...)``, ``update`` takes plain
-    gradients and the state holds one. So the state never changes its structure.
+    Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. An optimizer
+    that takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, needs
+    ``optax.MultiSteps`` instead. To accumulate within one step, wrap the function of
+    :func:`pair_value_and_grad` in ``optax.microbatching.microbatch``.
 
     Args:
-      tx: what is applied to the means; every ``every_k`` micro-steps its state moves.
-      every_k: number of micro-steps an update, at least 1; or a schedule from the
+      tx: what is applied to the means; its state changes every ``every_k`` micro-steps.
+      every_k: number of micro-steps per update, at least 1; or a schedule from the
         number of updates so far to it.
-      should_skip_update_fn: called as ``(gradients, updates_so_far, params)``, with the
-        pair where there is one, at each micro-step; returns a boolean scalar and a
-        pytree to be stored in ``skip_state``. Where it is True, it is as if this
-        micro-step had not been. ``optax.skip_not_finite`` looks at both halves.
+      should_skip_update_fn: called as ``(pair, updates_so_far, params)`` at each
+        micro-step; returns a boolean scalar and a pytree to be stored in
+        ``skip_state``. Where it is True, the micro-step is ignored.
+        ``optax.skip_not_finite`` checks both halves.
 
     Returns:
-      A transformation whose updates are zero but at every ``every_k``-th micro-step.
-      Its state is an ``optax.MultiStepsState``, with the mean so far in ``acc_grads``,
-      in float32 at least: a :class:`GradientPair`, or one tree. ``tx`` gets the
-      means in the dtype of the last gradients, with ``params`` and all extra arguments
-      of the last micro-step, and in the call form, pair or keyword, of that step.
+      A transformation whose updates are zero except on every ``every_k``-th micro-step.
+      Its state is an ``optax.MultiStepsState``, with the means so far in ``acc_grads``,
+      a :class:`GradientPair` in float32 at least. ``tx`` receives the means in the
+      dtype of the last gradients, with ``params`` and all extra arguments of the last
+      micro-step, and in the call form, pair or keyword, of that step.
 
     Raises:
       ValueError: if ``every_k`` is below 1; from ``update``, if the two gradients
         differ in structure or shapes, or ``should_skip_update_fn`` returns no boolean.
       TypeError: if ``tx`` is no transformation, or ``every_k`` no integer or function;
-        from ``update``, for one gradient where ``tx`` takes pairs, or a pair where it
-        does not.
+        from ``update``, for one gradient.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -76,20 +71,16 @@ def multi_steps(
     tx = optax.with_extra_args_support(tx)
 
     def init_fn(params: optax.Params) -> optax.MultiStepsState:
-        inner = tx.init(params)
-        paired = _asks_for_a_pair(tx, inner, params)
-        count = jnp.zeros((), jnp.int32)
         skip_state = ()
         if should_skip_update_fn is not None:
             zeros = jax.tree.map(jnp.zeros_like, params)
-            zeros = GradientPair(zeros, zeros) if paired else zeros
-            _, skip_state = should_skip_update_fn(zeros, count, params)
-        halves = [_average.init(params, None) for _ in range(2 if paired else 1)]
+            start = GradientPair(zeros, zeros), jnp.zeros((), jnp.int32), params
+            _, skip_state = should_skip_update_fn(*start)
         return optax.MultiStepsState(
-            mini_step=count,
+            mini_step=jnp.zeros((), jnp.int32),
             gradient_step=jnp.zeros((), jnp.int32),
-            inner_opt_state=inner,
-            acc_grads=GradientPair(*halves) if paired else halves[0],
+            inner_opt_state=tx.init(params),
+            acc_grads=GradientPair(*(_reference.zeros_like(params) for _ in range(2))),
             skip_state=skip_state,
         )
 
@@ -101,24 +92,26 @@ def multi_steps(
         regularizer_grads: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.MultiStepsState]:
-        new = updates
-        if isinstance(state.acc_grads, GradientPair):
-            new = _checks.as_pair(updates, regularizer_grads)
-        elif regularizer_grads is not None or isinstance(updates, GradientPair):
+        if regularizer_grads is None and not isinstance(updates, GradientPair):
             raise TypeError(
-                "multi_steps was given two gradients, but its `tx` takes one: put "
-                "dtnh() first in it, or, if it begins with l2_sp, which makes the "
-                "pair, pass the empirical gradient alone"
+                "multi_steps averages two gradients and was given one: pass a "
+                "GradientPair or `regularizer_grads`, or, for an optimizer that takes "
+                "plain gradients, use optax.MultiSteps"
             )
+        pair = _checks.as_pair(updates, regularizer_grads)
         skip, skip_state = jnp.zeros((), bool), ()
         if should_skip_update_fn is not None:
-            skip, skip_state = should_skip_update_fn(new, state.gradient_step, params)
+            skip, skip_state = should_skip_update_fn(pair, state.gradient_step, params)
             _check_skip(skip)
 
-        mean = jax.tree.map(
-            lambda m, x: _step_of_mean(m, x, state.mini_step), state.acc_grads, new
+        mean = _map(
+            lambda x, m: m if x is None else _step_of_mean(m, x, state.mini_step),
+            pair,
+            state.acc_grads,
         )
-        given = jax.tree.map(lambda m, x: m.astype(jnp.result_type(x)), mean, new)
+        given = _map(
+            lambda x, m: None if x is None else m.astype(jnp.result_type(x)), pair, mean
+        )
         if regularizer_grads is not None:
             extra_args["regularizer_grads"] = given.regularizer
             given = given.empirical
@@ -144,6 +137,11 @@ def multi_steps(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+def _map(f: Callable[..., Any], gradients: Any, other: Any) -> Any:
+    """``jax.tree.map``, in which ``f`` also gets a gradient that is None."""
+    return jax.tree.map(f, gradients, other, is_leaf=lambda x: x is None)
+
+
 def _constant(every_k: Any) -> Callable[[Any], Any]:
     """A schedule of one value, checked where it is known."""
     _checks.positive("every_k", every_k)
@@ -151,19 +149,6 @@ def _constant(every_k: Any) -> Callable[[Any], Any]:
         raise TypeError(f"`every_k` must be an integer or a schedule, got {every_k!r}")
     count = every_k if _checks.is_traced(every_k) else int(every_k)
     return lambda _: count
-
-
-def _asks_for_a_pair(tx: Any, state: Any, params: optax.Params) -> bool:
-    """Whether ``tx``, given one gradient, says that it needs two. Nothing is run."""
-    try:
-        jax.eval_shape(lambda g: tx.update(g, state, g), params)
-    except _checks.OneGradientError:
-        return True
-    except Exception:
-        # Anything else says nothing about pairs: an extra argument, say, that tx will
-        # only get from `update`.
-        return False
-    return False
 
 
 def _step_of_mean(mean: jax.Array, new: Any, count: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Optimizers ready for use, built from the parts."""
+"""Optimizers ready for use, with the steady rule as their defaults."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import jax
 import optax
 
 from dtnh_jax import _axes, _checks, _groups
-from dtnh_jax._regularizers import l2_sp
 from dtnh_jax._transform import dtnh
 
 
@@ -15,66 +14,68 @@ def dtnh_sgd(
     momentum: float | jax.Array | None = None,
     nesterov: bool = False,
     *,
-    weight: optax.ScalarOrSchedule = 1.0,
-    pretrained: optax.Params | None = None,
+    weight: optax.ScalarOrSchedule = 10.0,
     granularity: _groups.Granularity = "layer",
-    on_conflict: str = "drop",
-    reference_decay: float | jax.Array | None = None,
-    max_ratio: float | jax.Array | None = 3.0,
+    on_conflict: str = "project",
+    reference_decay: float | jax.Array | None = 0.99,
+    max_ratio: float | jax.Array | None = 1.0,
+    stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""SGD whose momentum sees the empirical gradient only, and DTNH beside it.
+    r"""SGD on the empirical gradient, with the regularizer added by DTNH.
 
     The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
-    gradient and :math:`r'` what :func:`dtnh` leaves of the regularizer. The defaults
-    are not the paper's rule, which is ``granularity="global"``,
-    ``on_conflict="project"`` and ``max_ratio=None``, but what fell least below
-    fine-tuning without a regularizer in the study `never-hurt`.
+    gradient and :math:`r'` what :func:`dtnh` keeps of the regularizer. The defaults are
+    the steady rule: by layer, conflict is judged against the average of the gradients
+    of the steps before, and :math:`r'` is at most as long as what the optimizer makes
+    of that average. The paper's rule is ``granularity="global"``,
+    ``reference_decay=None`` and ``max_ratio=None``.
 
     Args:
       learning_rate: step size η, a number or a schedule.
       momentum: decay of the momentum, or None for none.
       nesterov: whether the momentum is Nesterov's.
-      weight: the regularizer's weight λ, a number or a schedule. Decoupled: a step
-        goes back by :math:`\eta\lambda` of the way to ``pretrained``, where there is no
-        conflict.
-      pretrained: if given, the regularizer is L2-SP towards these parameters, as in
-        :func:`l2_sp` with ``alpha=1``, and ``update`` takes plain gradients and
-        ``params``. If not, ``update`` takes pairs or ``regularizer_grads``, as that of
-        :func:`dtnh`.
+      weight: the regularizer's weight λ, a number or a schedule. Decoupled from the
+        momentum. Where ``max_ratio`` caps the regularizer, its value does not matter.
       granularity: see :func:`dtnh`.
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
       max_ratio: see :func:`dtnh`.
+      stacked: see :func:`dtnh`.
       axis_name: see :func:`dtnh`.
 
     Returns:
-      An optimizer: its updates are to be added to the parameters.
+      An optimizer: its updates are to be added to the parameters. Put it after
+      :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair, or
+      give ``update`` pairs or ``regularizer_grads``, as that of :func:`dtnh`.
 
     Raises:
-      ValueError: if an argument is out of range; see :func:`dtnh` and :func:`l2_sp`.
-      TypeError: from ``update``, for two gradients where ``pretrained`` was given, and
-        for one where it was not.
+      ValueError: if an argument is out of range; see :func:`dtnh`.
+      TypeError: from ``update``, for one gradient.
 
     Examples:
       >>> import jax.numpy as jnp, optax
-      >>> from dtnh_jax import dtnh_sgd
-      >>> params = pretrained = {"w": jnp.array([1.0, 2.0])}
-      >>> tx = dtnh_sgd(0.1, momentum=0.9, weight=0.01, pretrained=pretrained)
-      >>> grads = {"w": jnp.array([1.0, 0.0])}
-      >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> optax.apply_updates(params, updates)["w"]
-      Array([0.9, 2. ], dtype=float32)
+      >>> from dtnh_jax import dtnh_sgd, l2, l2_sp, mix_regularizers
+      >>> params = {"w": jnp.array([1.0, 2.0])}
+      >>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_sgd(0.1, momentum=0.9))
+      >>> state = tx.init(params)
+      >>> for _ in range(2):  # the first step is the optimizer's own
+      ...     grads = {"w": jnp.array([1.0, 0.0])}
+      ...     updates, state = tx.update(grads, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      ...     print([f"{x:.2f}" for x in updates["w"]])
+      ['-0.10', '-0.00']
+      ['-0.19', '-0.10']
     """
     return _chain(
         learning_rate,
-        pretrained,
         weight,
         inner=None if momentum is None else optax.trace(momentum, nesterov),
         granularity=granularity,
         on_conflict=on_conflict,
         reference_decay=reference_decay,
         max_ratio=max_ratio,
+        stacked=stacked,
         axis_name=axis_name,
     )
 
@@ -85,24 +86,20 @@ def dtnh_adamw(
     b2: float | jax.Array = 0.999,
     eps: float | jax.Array = 1e-8,
     *,
-    weight: optax.ScalarOrSchedule = 1.0,
+    weight: optax.ScalarOrSchedule = 10.0,
     weight_decay: float | jax.Array = 0.0,
-    pretrained: optax.Params | None = None,
     granularity: _groups.Granularity = "layer",
-    on_conflict: str = "drop",
-    reference_decay: float | jax.Array | None = None,
-    max_ratio: float | jax.Array | None = 3.0,
+    on_conflict: str = "project",
+    reference_decay: float | jax.Array | None = 0.99,
+    max_ratio: float | jax.Array | None = 1.0,
+    stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""AdamW with a regularizer decoupled from Adam as the weight decay is, and DTNH.
+    r"""AdamW on the empirical gradient, with the regularizer added by DTNH.
 
     The update is :math:`-\eta\,(u + r')`, with :math:`u` what AdamW makes of the
-    empirical gradient and :math:`r'` what :func:`dtnh` leaves of the regularizer,
-    judged against the raw empirical gradient. So :math:`\langle g, u + r'\rangle \ge
-    \langle g, u\rangle`, which ``chain(dtnh(), adamw(lr))`` does not give. The
-    defaults are not the paper's rule, which is ``granularity="global"``,
-    ``on_conflict="project"`` and ``max_ratio=None``, but what fell least below
-    fine-tuning without a regularizer in the study `never-hurt`.
+    empirical gradient, and :math:`r'` what :func:`dtnh` keeps of the regularizer. The
+    defaults are the steady rule; see :func:`dtnh_sgd`.
 
     Args:
       learning_rate: step size η, a number or a schedule.
@@ -110,37 +107,35 @@ def dtnh_adamw(
       b2: decay of Adam's second moment.
       eps: added to the root of the second moment.
       weight: the regularizer's weight λ, a number or a schedule. Decoupled: it is not
-        divided by the second moment, and a step goes back by :math:`\eta\lambda` of the
-        way to ``pretrained``, where there is no conflict. With η = 0.001 and λ = 0.1
-        that is 1 % in a hundred steps; the study `never-hurt` tried λ up to 100.
-      weight_decay: decoupled weight decay towards zero, of all parameters.
-      pretrained: if given, the regularizer is L2-SP towards these parameters, as in
-        :func:`l2_sp` with ``alpha=1``, and ``update`` takes plain gradients and
-        ``params``. If not, ``update`` takes pairs or ``regularizer_grads``, as that of
-        :func:`dtnh`.
+        divided by the second moment. Where ``max_ratio`` caps the regularizer, its
+        value does not matter.
+      weight_decay: AdamW's own decay, of all parameters, whether or not it opposes the
+        empirical loss; :func:`l2` decays where it does not.
       granularity: see :func:`dtnh`.
       on_conflict: see :func:`dtnh`.
       reference_decay: see :func:`dtnh`.
       max_ratio: see :func:`dtnh`.
+      stacked: see :func:`dtnh`.
       axis_name: see :func:`dtnh`.
 
     Returns:
-      An optimizer: its updates are to be added to the parameters.
+      An optimizer: its updates are to be added to the parameters. Put it after
+      :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair, or
+      give ``update`` pairs or ``regularizer_grads``, as that of :func:`dtnh`.
 
     Raises:
-      ValueError: if an argument is out of range; see :func:`dtnh` and :func:`l2_sp`.
-      TypeError: from ``update``, for two gradients where ``pretrained`` was given, and
-        for one where it was not.
+      ValueError: if an argument is out of range; see :func:`dtnh`.
+      TypeError: from ``update``, for one gradient.
 
     Examples:
       >>> import jax.numpy as jnp, optax
-      >>> from dtnh_jax import GradientPair, dtnh_adamw
+      >>> from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
       >>> params = {"w": jnp.array([1.0, 2.0])}
-      >>> tx = dtnh_adamw(0.1, weight=0.5)
-      >>> g, r = {"w": jnp.array([4.0, 0.0])}, {"w": jnp.array([1.0, 1.0])}
-      >>> updates, state = tx.update(GradientPair(g, r), tx.init(params), params)
+      >>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(0.1))
+      >>> grads = {"w": jnp.array([4.0, 0.0])}
+      >>> updates, state = tx.update(grads, tx.init(params), params)
       >>> [f"{x:.2f}" for x in updates["w"]]
-      ['-0.15', '-0.05']
+      ['-0.10', '-0.00']
 
     References:
       Loshchilov and Hutter, `Decoupled Weight Decay Regularization
@@ -148,7 +143,6 @@ def dtnh_adamw(
     """
     return _chain(
         learning_rate,
-        pretrained,
         weight,
         inner=optax.chain(
             optax.scale_by_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay)
@@ -157,16 +151,14 @@ def dtnh_adamw(
         on_conflict=on_conflict,
         reference_decay=reference_decay,
         max_ratio=max_ratio,
+        stacked=stacked,
         axis_name=axis_name,
     )
 
 
 def _chain(
-    learning_rate: Any, pretrained: Any, weight: Any, **options: Any
+    learning_rate: Any, weight: Any, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
     _checks.rate("learning_rate", learning_rate)
-    pair_maker = [] if pretrained is None else [l2_sp(pretrained, alpha=1.0)]
     rate = optax.scale_by_learning_rate(learning_rate)
-    return optax.with_extra_args_support(
-        optax.chain(*pair_maker, dtnh(weight, **options), rate)
-    )
+    return optax.with_extra_args_support(optax.chain(dtnh(weight, **options), rate))

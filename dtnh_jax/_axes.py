@@ -1,36 +1,37 @@
 """Mesh axes along which the sums of sharded arrays are to be added up.
 
-Under plain ``jax.jit`` an array is one array, on however many devices it lies, and its
+Under plain ``jax.jit`` an array is one array, on however many devices it is, and its
 sum is the whole sum. Inside ``jax.shard_map`` a device sees its own shard. Which arrays
 differ between the devices is a part of their types there, unless that is switched off.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jax.tree_util import tree_flatten_with_path
 
-from dtnh_jax import _checks
+from dtnh_jax import _trees
 
 # A name, several, or a pytree prefix of PartitionSpec.
 AxisName = Any
 
 
 class Axes(NamedTuple):
-    """Where sums go on beyond a device. Static: it is known when a tree is traced.
+    """Where sums extend beyond a device. Static: it is known when a tree is traced.
 
     Attributes:
       names: of the axes along which sums are to be added up; most often none.
-      copies: for each leaf, on how many of the devices along ``names`` the same part
-        of it lies. So often its sums would be counted.
+      copies: for each array, the number of devices along ``names`` that hold the same
+        part of it. So often its sums would be counted.
+      stacked: for each array, the axes along which its stacked axis is sharded.
     """
 
     names: tuple[str, ...]
     copies: tuple[int, ...]
+    stacked: tuple[tuple[str, ...], ...]
 
 
 def check(axis_name: AxisName) -> None:
@@ -45,21 +46,28 @@ def check(axis_name: AxisName) -> None:
         )
 
 
-def find(axis_name: AxisName, tree: Any, *halves: list[jax.Array]) -> Axes:
-    """Along which axes to add up the sums over the leaves of ``tree``.
+def find(
+    axis_name: AxisName,
+    layout: _trees.Layout,
+    halves: list[list[jax.Array]],
+    stacked: list[int | None] | None = None,
+) -> Axes:
+    """Along which axes to add up the sums over the arrays of a tree.
 
     Args:
       axis_name: what the user said.
-      tree: for its structure and paths.
-      halves: lists of arrays shaped like the leaves of ``tree``. A leaf is sharded
-        where one of its arrays is.
+      layout: of the tree.
+      halves: lists of arrays, one for each array of the tree. An array is sharded where
+        one of these is.
+      stacked: for each array its stacked axis, or None.
     """
     check(axis_name)
+    stacked = [None] * len(layout) if stacked is None else stacked
     varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
     if axis_name is None:
-        _nothing_is_sharded(tree, varying)
-        return Axes((), (1,) * len(varying))
-    named = _of_leaves(axis_name, tree)
+        _nothing_is_sharded(layout, varying)
+        return Axes((), (1,) * len(layout), ((),) * len(layout))
+    named = _of_arrays(axis_name, layout)
     sizes = {name: _size(name) for names in named for name in names}
     typed = {name for name in sizes if _is_typed(name)}
     sharded = [
@@ -71,15 +79,40 @@ def find(axis_name: AxisName, tree: Any, *halves: list[jax.Array]) -> Axes:
         math.prod(sizes[name] for name in summed if name not in names)
         for names in sharded
     )
-    return Axes(summed, copies)
+    if _names(axis_name) is not None:
+        for path, axis, names in zip(layout.paths, stacked, sharded, strict=True):
+            if axis is not None and names:
+                raise ValueError(
+                    f"names do not tell whether the stacked axis of the array "
+                    f"{_trees.at(path)} is itself sharded over {names}: pass a pytree "
+                    "of jax.sharding.PartitionSpec as `axis_name`"
+                )
+    return Axes(summed, copies, tuple(_along(axis_name, layout, stacked)))
 
 
-def total(axes: Axes, *sums: jax.Array) -> Sequence[jax.Array]:
-    """Arrays of one shape, each added up along ``axes``; in one collective."""
-    if not axes.names:
-        return sums
-    together: Any = jax.lax.psum(jnp.stack(sums), axes.names)
-    return list(together)
+def whole_lengths(
+    axis_name: AxisName,
+    layout: _trees.Layout,
+    arrays: list[Any],
+    stacked: list[int | None],
+) -> list[int | None]:
+    """The length of each stacked axis, over all devices; None where there is none."""
+    if all(axis is None for axis in stacked):
+        return [None] * len(layout)
+    bound = jax.sharding.get_abstract_mesh().manual_axes
+    along = _along(axis_name, layout, stacked)
+    return [
+        None
+        if axis is None
+        else jnp.shape(x)[axis]
+        * math.prod(_size(name) for name in names if name in bound)
+        for x, axis, names in zip(arrays, stacked, along, strict=True)
+    ]
+
+
+def total(axes: Axes, sums: jax.Array) -> jax.Array:
+    """``sums`` added up along ``axes``, in one collective."""
+    return jax.lax.psum(sums, axes.names) if axes.names else sums
 
 
 def _names(axis_name: AxisName) -> tuple[str, ...] | None:
@@ -93,45 +126,51 @@ def _names(axis_name: AxisName) -> tuple[str, ...] | None:
     return None
 
 
-def _of_leaves(axis_name: AxisName, tree: Any) -> list[tuple[str, ...]]:
-    """For each leaf of ``tree`` the names that hold for it."""
-    names = _names(axis_name)
-    if names is not None:
-        return [names] * len(jax.tree.leaves(tree))
-    try:
-        specs = jax.tree.leaves(jax.tree.broadcast(axis_name, tree))
-    except ValueError as error:
-        raise ValueError(
-            "the specs in `axis_name` do not fit the gradients; they must be a tree of "
-            f"the same structure, or a prefix of it: {error}"
-        ) from error
+def _along(
+    axis_name: AxisName, layout: _trees.Layout, stacked: list[int | None]
+) -> list[tuple[str, ...]]:
+    """For each array the mesh axes over which its stacked axis is sharded."""
+    if axis_name is None or _names(axis_name) is not None:
+        return [()] * len(layout)
+    specs = layout.match(axis_name, "axis_name")
     return [
-        tuple(
-            name
-            for part in spec
-            if part is not None
-            for name in ((part,) if isinstance(part, str) else part)
-        )
-        for spec in specs
+        () if axis is None or axis >= len(spec) else _parts(spec[axis])
+        for spec, axis in zip(specs, stacked, strict=True)
     ]
 
 
-def _nothing_is_sharded(tree: Any, varying: list[frozenset[str]]) -> None:
+def _of_arrays(axis_name: AxisName, layout: _trees.Layout) -> list[tuple[str, ...]]:
+    """For each array the names that hold for it."""
+    names = _names(axis_name)
+    if names is not None:
+        return [names] * len(layout)
+    specs = layout.match(axis_name, "axis_name")
+    return [tuple(name for part in spec for name in _parts(part)) for spec in specs]
+
+
+def _parts(part: Any) -> tuple[str, ...]:
+    """The mesh axes in one entry of a PartitionSpec."""
+    if part is None:
+        return ()
+    return (part,) if isinstance(part, str) else tuple(part)
+
+
+def _nothing_is_sharded(layout: _trees.Layout, varying: list[frozenset[str]]) -> None:
     """Raises where arrays are or may be sharded, and nobody said over which axes."""
-    for (path, _), axes in zip(tree_flatten_with_path(tree)[0], varying, strict=True):
+    for path, axes in zip(layout.paths, varying, strict=True):
         if axes:
             raise ValueError(
                 "each device has its own gradient along the mesh "
-                f"{_axes(axes)} {_checks.at(path)}, so that inner products on one "
+                f"{_axes(axes)} {_trees.at(path)}, so that inner products on one "
                 f"device are not those of the whole. {_advice(axes)}"
             )
     manual = jax.sharding.get_abstract_mesh().manual_axes
     if varying and manual and not all(map(_is_typed, manual)):
         raise ValueError(
             "whether the gradients are sharded over the mesh "
-            f"{_axes(manual)} cannot be seen here, where jax.shard_map runs with "
-            f"check_vma=False (as in jax.pmap). {_advice(manual)}. Where only some "
-            "arrays are sharded, pass a pytree of jax.sharding.PartitionSpec"
+            f"{_axes(manual)} cannot be seen here, in jax.pmap or in jax.shard_map "
+            f"with check_vma=False. {_advice(manual)}. Where only some arrays are "
+            "sharded, pass a pytree of jax.sharding.PartitionSpec"
         )
 
 
@@ -143,9 +182,10 @@ def _axes(names: Collection[str]) -> str:
 def _advice(names: Collection[str]) -> str:
     example = min(names) if len(names) == 1 else tuple(sorted(names))
     return (
-        f"Name the axes over which arrays are sharded, as in `axis_name={example!r}`; "
-        "average gradients first over an axis that divides the batch, as jax.lax.pmean "
-        "does; or pass `axis_name=()` if every device trains a network of its own"
+        "If every device holds whole arrays, with gradients already averaged over the "
+        "devices or of a network of its own, pass `axis_name=()`. If arrays are "
+        f"sharded, name the axes, as in `axis_name={example!r}`. If an axis divides "
+        "the batch alone, average the gradients over it first, as jax.lax.pmean does"
     )
 
 

@@ -9,23 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jax.tree_util import DictKey, GetAttrKey, keystr, tree_flatten_with_path
+from jax.tree_util import tree_flatten_with_path
 
-from dtnh_jax._pair import GradientPair
-
-Path = tuple[Any, ...]  # of the keys that jax.tree_util puts into paths
+from dtnh_jax._pair import GradientPair, MixedPair
+from dtnh_jax._trees import Path, at
 
 _GRADIENTS = "empirical gradient", "regularizer gradient"
 
 _HOW_TO_PAIR = (
     "pass `GradientPair(empirical=g, regularizer=r)` as the updates, or g as the "
-    "updates and `regularizer_grads=r` as a keyword, or put `l2_sp(pretrained, alpha)` "
-    "before dtnh in the chain"
+    "updates and `regularizer_grads=r` as a keyword, or put `l2_sp()` or "
+    "`mix_regularizers(l2_sp(), l2())` before dtnh in the chain"
 )
-
-
-class OneGradientError(TypeError):
-    """One gradient came where a pair was needed; :func:`multi_steps` asks for it."""
 
 
 def positive(name: str, value: Any) -> None:
@@ -60,34 +55,24 @@ def whole(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be at least 1, got {value!r}")
 
 
+def integer(name: str, value: Any, path: Path) -> None:
+    """Raises unless the entry ``value`` of a tree is an integer known now."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be integers, got {value!r} {at(path)}")
+
+
+def boolean(name: str, value: Any, path: Path) -> None:
+    """Raises unless the entry ``value`` of a tree is a boolean known now."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"`{name}` must be booleans, got {value!r} {at(path)}")
+
+
 def transformation(name: str, value: Any) -> None:
     """Raises unless ``value`` is an Optax gradient transformation."""
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
             f"`{name}` must be an optax.GradientTransformation, such as "
             f"optax.scale_by_adam(), got {value!r}"
-        )
-
-
-def uphill(name: str, value: optax.GradientTransformation) -> None:
-    """Raises where ``value`` turns a gradient round, as a whole optimizer does.
-
-    It is tried on a few ones. What cannot be tried like that, as it is made for a tree
-    of another kind or its numbers are not known yet, is let through.
-    """
-    ones = np.ones(8, np.float32)
-    try:
-        with jax.ensure_compile_time_eval():
-            updates, _ = value.update(ones, value.init(ones), ones)
-        turned = np.signbit(np.asarray(updates)).all()
-    except Exception:
-        return
-    if turned:
-        raise ValueError(
-            f"`{name}` turns the gradient round, as optax.adam(lr) and every whole "
-            "optimizer does, and the regularizer would be added with the wrong sign: "
-            "take the form without a learning rate, such as optax.scale_by_adam(), and "
-            "put optax.scale_by_learning_rate(lr) behind dtnh"
         )
 
 
@@ -123,7 +108,7 @@ def is_traced(value: Any) -> bool:
 def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
     """Both halves, from whichever of the two call forms was used, checked."""
     if isinstance(updates, GradientPair):
-        if regularizer_grads is not None:
+        if regularizer_grads is not None and not isinstance(updates, MixedPair):
             raise ValueError(
                 "the regularizer's gradient was given twice: in the GradientPair and "
                 "as `regularizer_grads`; pass one of them"
@@ -133,7 +118,7 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
         got = f"one {type(updates).__name__}"
         if type(updates) is tuple:
             got = "a bare tuple, which is itself a pytree of gradients"
-        raise OneGradientError(
+        raise TypeError(
             "dtnh needs two gradients, the empirical loss's g and the regularizer's "
             f"r, and got {got}: {_HOW_TO_PAIR}"
         )
@@ -180,26 +165,11 @@ def _dtype(leaf: Any, name: str, path: Path) -> Any:
     try:
         return jax.dtypes.result_type(leaf)
     except TypeError:
-        kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else _describe(leaf)
+        kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else describe(leaf)
         raise TypeError(
             f"{name} has {kind} {at(path)}; every leaf must be an array of "
             "floating-point or complex numbers"
         ) from None
-
-
-def same_groups(names: tuple[str, ...], at_init: int) -> None:
-    """Raises where the gradients fall into other groups than the parameters did."""
-    if len(names) != at_init:
-        raise ValueError(
-            f"the gradients fall into {len(names)} groups, but the parameters given to "
-            f"`init` into {at_init}: initialise dtnh with parameters that are shaped "
-            "like the gradients"
-        )
-
-
-def at(path: Path) -> str:
-    """The place of a leaf, in words."""
-    return f"at {keystr(path)}" if path else "at the root"
 
 
 def _first_difference(left: Any, right: Any, names: tuple[str, str], path: Path) -> str:
@@ -218,11 +188,11 @@ def _first_difference(left: Any, right: Any, names: tuple[str, str], path: Path)
         if missing and type(left) is type(right):
             return (
                 f"{lacks} has nothing {at(path + missing[0])}, where the "
-                f"{has} has {_describe(some[missing[0]])}"
+                f"{has} has {describe(some[missing[0]])}"
             )
     return (
-        f"{names[1]} has {_describe(right)} {at(path)}, {names[0]} "
-        f"{_describe(left)}: both must be of one structure"
+        f"{names[1]} has {describe(right)} {at(path)}, {names[0]} "
+        f"{describe(left)}: both must be of one structure"
     )
 
 
@@ -231,15 +201,8 @@ def _children(tree: Any) -> dict[Path, Any]:
     return dict(flat)
 
 
-def _describe(tree: Any) -> str:
+def describe(tree: Any) -> str:
+    """``tree`` by its kind, in words."""
     if jax.tree_util.all_leaves([tree]) and hasattr(tree, "shape"):
         return f"an array of shape {tree.shape}"
     return f"a {type(tree).__name__}"
-
-
-def without_box(path: Path) -> Path:
-    """``path`` less the ``.value`` of a box round one array (an NNX Variable, say)."""
-    match path:
-        case (*_, DictKey(), GetAttrKey("value")):
-            return path[:-1]
-    return path

@@ -1,69 +1,158 @@
 """Granularity: which arrays are judged and projected together."""
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr
+from jax.tree_util import DictKey, GetAttrKey, keystr
 
-from dtnh_jax import _checks
+from dtnh_jax import _axes, _checks, _trees
 
 Labels = Any
 Granularity = str | Labels | Callable[[Any], Labels]
+Stacked = Any
 
 KNOWN = ("global", "layer", "leaf")
 
 
-class Groups(NamedTuple):
-    """A division of a tree's leaves. Static: it is known when the tree is traced.
+class Slot(NamedTuple):
+    """The groups of one array.
 
     Attributes:
-      names: one name a group, in the order in which the tree first shows them.
-      of_leaf: for each leaf, in flattening order, the index of its group.
+      first: number of its group, or of the first of them.
+      count: how many groups it is divided into, one for each slice along ``axis``;
+        None for an array that is part of one group.
+      axis: the axis that is stacked; None where there is none.
+    """
+
+    first: int
+    count: int | None = None
+    axis: int | None = None
+
+    @property
+    def last(self) -> int:
+        """One past its last group."""
+        return self.first + (1 if self.count is None else self.count)
+
+
+class Groups(NamedTuple):
+    """A division of a tree's arrays. Static: it is known when the tree is traced.
+
+    Attributes:
+      names: one name per group, in the order in which the tree first shows them.
+      families: the slots that differ, without an axis, in the order of their groups.
+      slots: of each array, in flattening order, the groups that it is part of.
     """
 
     names: tuple[str, ...]
-    of_leaf: tuple[int, ...]
+    families: tuple[Slot, ...]
+    slots: tuple[Slot, ...]
 
 
-def check(granularity: Granularity) -> None:
+def check(granularity: Granularity, stacked: Stacked = None) -> None:
     """Raises where ``granularity`` is a name that is not known, or no tree at all."""
     if isinstance(granularity, str):
         _checks.one_of("granularity", granularity, KNOWN)
-    elif granularity is None or (
-        not callable(granularity) and jax.tree_util.all_leaves([granularity])
-    ):
+        if granularity == "global" and stacked is not None:
+            raise ValueError(
+                "`stacked` divides layers, of which there are none with "
+                '`granularity="global"`: use "layer", "leaf" or labels'
+            )
+    elif not (_trees.is_tree(granularity) or callable(granularity)):
         raise TypeError(
             '`granularity` must be "global", "layer", "leaf", a pytree of labels or a '
             f"function from parameters to labels, got {granularity!r}"
         )
 
 
-def divide(tree: Any, granularity: Granularity) -> Groups:
-    """Divides the leaves of ``tree``, as ``granularity`` says."""
-    check(granularity)
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    if isinstance(granularity, str):
-        if granularity == "global":
-            return Groups(("global",), (0,) * len(paths))
-        arrays = [_checks.without_box(path) for path in paths]
-        drop = 1 if granularity == "layer" else 0
-        keys: list[Any] = [path[: len(path) - drop] for path in arrays]
-        return _number(keys, _path_names)
-    labels = granularity(tree) if callable(granularity) else granularity
-    try:
-        return _number(jax.tree.leaves(jax.tree.broadcast(labels, tree)), _label_names)
-    except ValueError as error:
+def divide(
+    tree: Any,
+    granularity: Granularity,
+    stacked: Stacked = None,
+    axis_name: _axes.AxisName = None,
+) -> Groups:
+    """Divides the arrays of ``tree``, as ``granularity`` and ``stacked`` say.
+
+    ``axis_name`` tells, inside ``jax.shard_map``, over which mesh axes a stacked axis
+    is sharded: groups are numbered for the whole array.
+    """
+    check(granularity, stacked)
+    layout = _trees.Layout(tree)
+    together, base = _together(layout, tree, granularity)
+    axes = _stacked_axes(layout, tree, stacked)
+    counts = _axes.whole_lengths(axis_name, layout, layout.leaves(tree), axes)
+    families = list(dict.fromkeys(zip(together, counts, strict=True)))
+    lengths = Counter(key for key, count in families if count is not None)
+    names: list[str] = []
+    family = {}
+    for key, count in families:
+        family[key, count] = Slot(len(names), count)
+        if count is None:
+            names.append(base[key])
+        else:  # one label for stacks of several lengths: names tell them apart
+            of = f" of {count}" if lengths[key] > 1 else ""
+            names += [f"{base[key]}[{i}{of}]" for i in range(count)]
+    slots = (
+        family[key, count]._replace(axis=axis)
+        for key, count, axis in zip(together, counts, axes, strict=True)
+    )
+    return Groups(tuple(names), tuple(family.values()), tuple(slots))
+
+
+def of_update(
+    divide_: Callable[[Any], Groups], gradient: Any, params: Any, at_init: int
+) -> Groups:
+    """The groups of a gradient, which may lack some of the parameters' arrays.
+
+    Raises:
+      ValueError: where there are other groups than the ``at_init`` of the parameters.
+    """
+    groups = divide_(gradient)
+    if len(groups.names) < at_init and params is not None:
+        whole = divide_(params)
+        slots = dict(zip(_trees.Layout(params).keys, whole.slots, strict=True))
+        keys = _trees.Layout(gradient).keys
+        if all(key in slots for key in keys):
+            groups = whole._replace(slots=tuple(slots[key] for key in keys))
+    if len(groups.names) != at_init:
         raise ValueError(
-            "the labels of `granularity` do not fit the gradients; they must be a tree "
-            f"of the same structure, or a prefix of it: {error}"
-        ) from error
+            f"the gradients fall into {len(groups.names)} groups, but the parameters "
+            f"given to `init` into {at_init}: initialise dtnh with parameters that are "
+            "shaped like the gradients"
+        )
+    return groups
+
+
+def warn_of_flat(tree: Any, granularity: Granularity) -> None:
+    """Warns where "layer" finds no layers: several matrices in one flat container."""
+    if granularity != "layer":
+        return
+    layout = _trees.Layout(tree)
+    matrices = Counter(
+        path[:-1]
+        for path, x in zip(layout.paths, layout.leaves(tree), strict=True)
+        if jnp.ndim(x) > 1 and (len(path) == 1 or not isinstance(path[-1], _NAMED))
+    )
+    for parent, count in matrices.items():
+        if count > 1:
+            warnings.warn(
+                f'granularity="layer": the {count} matrices {_trees.at(parent)} are '
+                "taken for one layer, as their paths name no modules. If they are "
+                "several layers, pass labels, a tree of the same structure with one "
+                "label per array that names its layer, as `granularity`",
+                stacklevel=3,
+            )
+
+
+_NAMED = (DictKey, GetAttrKey)
 
 
 def encode(names: Sequence[str]) -> jax.Array:
-    """Names as UTF-8 padded with zeros, uint8 ``[K, length]``, to lie in a state."""
+    """Names as UTF-8 padded with zeros, uint8 ``[K, length]``, for a state."""
     encoded = [np.frombuffer(name.encode(), np.uint8) for name in names]
     table = np.zeros((len(names), max(map(len, encoded), default=0)), np.uint8)
     for row, name in zip(table, encoded, strict=True):
@@ -71,17 +160,53 @@ def encode(names: Sequence[str]) -> jax.Array:
     return jnp.asarray(table)
 
 
-def _number(keys: list[Any], names: Callable[[list[Any]], list[str]]) -> Groups:
-    """Numbers the keys in order of first appearance."""
-    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    return Groups(tuple(names(list(index))), tuple(index[key] for key in keys))
+def _together(
+    layout: _trees.Layout, tree: Any, granularity: Granularity
+) -> tuple[list[Any], dict[Any, str]]:
+    """For each array what it shares with its group, and the group's name by that."""
+    if isinstance(granularity, str):
+        if granularity == "global":
+            return [()] * len(layout), {(): "global"}
+        drop = 1 if granularity == "layer" else 0
+        keys = [key[: len(key) - drop] for key in layout.keys]
+        return keys, _unique(keys, "/".join, lambda key: keystr(_dict_path(key)))
+    labels = granularity
+    if not _trees.is_tree(labels):
+        labels = granularity(tree)
+    found = layout.match(labels, "granularity")
+    return found, _unique(found, str, repr)
 
 
-def _label_names(labels: list[Any]) -> list[str]:
-    return [str(label) for label in labels]
+def _unique(keys: list[Any], short: Callable, whole: Callable) -> dict[Any, str]:
+    """A short name for each key, or its whole name where short ones coincide."""
+    names = {key: short(key) or "(root)" for key in dict.fromkeys(keys)}
+    if len(set(names.values())) < len(names):
+        names = {key: whole(key) for key in names}
+    return names
 
 
-def _path_names(paths: list[_checks.Path]) -> list[str]:
-    names = [keystr(path, simple=True, separator="/") or "(root)" for path in paths]
-    # A key that itself holds "/" could make two paths read the same.
-    return names if len(set(names)) == len(names) else [keystr(path) for path in paths]
+def _dict_path(key: _trees.Key) -> _trees.Path:
+    return tuple(map(DictKey, key))
+
+
+def _stacked_axes(
+    layout: _trees.Layout, tree: Any, stacked: Stacked
+) -> list[int | None]:
+    """The stacked axis of each array, not negative; None where there is none."""
+    if stacked is None:
+        return [None] * len(layout)
+    entries = stacked(tree) if callable(stacked) else stacked
+    axes = layout.match(entries, "stacked", default=None)
+    arrays = zip(layout.paths, layout.leaves(tree), axes, strict=True)
+    return [None if a is None else _axis(p, x, a) for p, x, a in arrays]
+
+
+def _axis(path: _trees.Path, array: Any, axis: Any) -> int:
+    _checks.integer("stacked", axis, path)
+    ndim = jnp.ndim(array)
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"`stacked` has axis {axis} {_trees.at(path)}, where the array has shape "
+            f"{jnp.shape(array)}"
+        )
+    return int(axis) % ndim

@@ -24,3 +24,7 @@ class GradientPair(NamedTuple):
 
     empirical: Any
     regularizer: Any
+
+
+class MixedPair(GradientPair):
+    """A pair whose regularizer half already contains ``regularizer_grads``."""

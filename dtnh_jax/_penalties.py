@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _checks, _precision, _regularizers
+from dtnh_jax import _checks, _precision, _regularizers, _trees
 
 
 def l2_sp_penalty(
@@ -69,14 +69,18 @@ def l2_sp_penalty(
     """
     _checks.not_negative("alpha", alpha)
     _checks.not_negative("beta", beta)
-    anchors = _regularizers.anchors_of(pretrained)
-    flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    deviations = [_regularizers.deviation(anchors, path, w) for path, w in flat]
-    dtype = _precision.accumulator([away for away, _ in deviations])
+    layout = _trees.Layout(params)
+    known = [False] * len(layout)
+    anchors = _regularizers.anchors_of(pretrained, layout, params, known)
+    away = [
+        _regularizers.deviation(w, w0)
+        for w, w0 in zip(layout.arrays(params), anchors, strict=True)
+    ]
+    dtype = _precision.accumulator(away)
     total = jnp.zeros((), dtype)
-    for away, is_new in deviations:
-        factor = jnp.asarray(beta if is_new else alpha, dtype) / 2
-        total = total + factor * jnp.sum(_square(away)).astype(dtype)
+    for x, w0 in zip(away, anchors, strict=True):
+        factor = jnp.asarray(beta if w0 is None else alpha, dtype) / 2
+        total = total + factor * jnp.sum(_square(x)).astype(dtype)
     return total
 
 
@@ -141,7 +145,7 @@ def feature_distillation(
         if s.ndim < 2:
             raise ValueError(
                 "a feature map must be of shape [batch, ..., channels], got "
-                f"{s.shape} {_checks.at(path)}"
+                f"{s.shape} {_trees.at(path)}"
             )
         s, t = (_precision.accumulate_in(dtype, x) for x in (s, t))
         by_channel = jnp.sum(_square(s - jax.lax.stop_gradient(t)), range(s.ndim - 1))
@@ -296,7 +300,7 @@ def _channel_weights(channel_weights: Any, flat: list[Any], treedef: Any) -> lis
     for (path, x), a in zip(flat, weights, strict=True):
         if a is not None and jnp.shape(a) != x.shape[-1:]:
             raise ValueError(
-                f"`channel_weights` has shape {jnp.shape(a)} {_checks.at(path)}, where "
+                f"`channel_weights` has shape {jnp.shape(a)} {_trees.at(path)}, where "
                 f"the feature map has shape {x.shape}; it must be {x.shape[-1:]}"
             )
     return weights

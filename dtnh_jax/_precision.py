@@ -21,5 +21,5 @@ def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
 
 
 def times(x: jax.Array, factor: Any) -> jax.Array:
-    """A leaf, real or complex, times a real scalar."""
+    """A leaf, real or complex, times a real number."""
     return x * factor.astype(x.dtype)

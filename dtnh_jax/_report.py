@@ -12,7 +12,7 @@ from dtnh_jax._transform import DtnhState
 
 
 def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
-    """Says how the two gradients stood to each other, in each group.
+    """Reports how the two gradients related at the last step, in each group.
 
     Args:
       state: a :class:`DtnhState`, or any optimizer state that holds one: that of a
@@ -23,11 +23,13 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
       A dict keyed by the group's path (``"global"`` where there is one group only),
       and by the path of the state before it where there are several. Each value has
 
-      - ``"cosine"``: of the angle between the regularizer's gradient and the empirical
-        one at the last step, -1 ... 1;
+      - ``"cosine"``: of the angle between the regularizer gradient and the reference at
+        the last step, -1 ... 1;
       - ``"conflict"``: whether it was below 0;
-      - ``"removed"``: the share of the regularizer taken away, ``|λr - r'| / |λr|``, by
-        ``max_ratio`` too, which needs no conflict for it;
+      - ``"removed"``: the share of the regularizer that was removed, ``|λr - r'| /
+        |λr|``, by ``max_ratio`` too, which needs no conflict for it;
+      - ``"pull"``: ``|r'| / |u|``, how hard the regularizer pulls compared with the
+        optimizer; tune ``weight`` and ``max_ratio`` by it;
       - ``"rate"``: the share of all steps so far in which there was a conflict.
 
       The values are Python numbers or, where the state was mapped over by
@@ -62,7 +64,7 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
 
 
 def skip_report(state: Any) -> dict[str, Any]:
-    """Says how many steps were skipped, and what was not finite in the last of them.
+    """Reports how many steps were skipped, and what was not finite in the last one.
 
     Args:
       state: a :class:`SkipState`, or any optimizer state that holds one, as in
@@ -128,11 +130,12 @@ def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
     _check_known("conflict_report", state)
     # By leaves: NNX puts a box of its own round each array of an optimizer's state.
     parts = state.count, state.conflict
-    count, cosine, removed, conflicts = map(np.asarray, jax.tree.leaves(parts))
+    count, cosine, removed, pull, conflicts = map(np.asarray, jax.tree.leaves(parts))
     columns = {
         "cosine": cosine,
         "conflict": cosine < 0,
         "removed": removed,
+        "pull": pull,
         "rate": conflicts / np.maximum(count, 1)[..., None],
     }
     return {

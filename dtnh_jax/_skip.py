@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _axes, _checks, _groups
+from dtnh_jax import _axes, _checks, _groups, _trees
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._select import select
 
@@ -133,11 +133,14 @@ def skip_nonfinite(
             empirical, regularizer = updates
         else:
             empirical, regularizer = updates, extra_args.get("regularizer_grads")
-        leaves = state.leaf_names.shape[-2]
-        flags = [_by_leaf(tree, leaves) for tree in (empirical, regularizer, made)]
-        axes = _axes.find(axis_name, made, *map(jax.tree.leaves, (empirical, made)))
-        (devices,) = _axes.total(axes, jnp.stack(flags).astype(jnp.int32))
-        broken = devices > 0
+        keys = _trees.Layout(empirical if params is None else params).keys
+        _check_number(len(keys), state.leaf_names.shape[-2])
+        flags = [_by_leaf(tree, keys) for tree in (empirical, regularizer, made)]
+        layout = _trees.Layout(made)
+        axes = _axes.find(
+            axis_name, layout, [layout.arrays(x) for x in (empirical, made)]
+        )
+        broken = _axes.total(axes, jnp.stack(flags).astype(jnp.int32)) > 0
         bad = jnp.any(broken)
 
         in_a_row = jnp.where(bad, optax.safe_increment(state.in_a_row), 0)
@@ -155,18 +158,20 @@ def skip_nonfinite(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _by_leaf(tree: Any, leaves: int) -> jax.Array:
-    """For each leaf, whether it has a NaN or an infinity; all False for no tree."""
-    if tree is None:
-        return jnp.zeros(leaves, bool)
-    flags = [_is_broken(x) for x in jax.tree.leaves(tree)]
-    if len(flags) != leaves:
+def _check_number(arrays: int, at_init: int) -> None:
+    if arrays != at_init:
         raise ValueError(
-            f"skip_nonfinite was given {len(flags)} arrays, but the parameters given "
-            f"to `init` had {leaves}: initialise it with parameters that are shaped "
-            "like the gradients"
+            f"skip_nonfinite was given {arrays} arrays, but the parameters given to "
+            f"`init` had {at_init}: initialise it with parameters that are shaped like "
+            "the gradients"
         )
-    return jnp.array(flags, bool)
+
+
+def _by_leaf(tree: Any, keys: list[_trees.Key]) -> jax.Array:
+    """For each key, whether the array there has a NaN or an infinity."""
+    layout = _trees.Layout(tree)
+    flags = dict(zip(layout.keys, map(_is_broken, layout.arrays(tree)), strict=True))
+    return jnp.array([flags.get(key, False) for key in keys], bool)
 
 
 def _is_broken(x: jax.Array) -> jax.Array:

@@ -1,64 +1,136 @@
-"""Inner products of two lists of leaves, at two scales, so that none underflows."""
+"""Inner products by group."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _groups, _precision
+from dtnh_jax import _axes, _groups, _precision
+
+Arrays = list[jax.Array]
+
+# Of `scalars`; any width is right, and the root of the number of groups is cheapest.
+_WIDTH = 32
 
 
-def sums(
-    reference: list[jax.Array],
-    regularizer: list[jax.Array],
+def products(
+    pairs: Sequence[tuple[Arrays, Arrays]],
     groups: _groups.Groups,
-    copies: tuple[int, ...],
+    axes: _axes.Axes,
     dtype: np.dtype,
-    scaled_up: bool = False,
 ) -> jax.Array:
-    """``<g, g>``, ``<r, r>`` and ``<g, r>`` of each group, shape ``[3, K]``.
+    """The inner product of each pair of lists in each group, ``[len(pairs), K]``.
 
-    A leaf of which several devices hold a copy is shared out among them, so that it
-    counts once in the total of all.
+    Sums are taken array by array and nothing is reshaped, so that arrays sharded over
+    many devices stay where they are. An array of which several devices hold a copy is
+    shared out among them, so that it counts once in the total of all.
     """
-    parts = [[jnp.zeros((3,), dtype)] for _ in groups.names]
-    for g, r, k, n in zip(reference, regularizer, groups.of_leaf, copies, strict=True):
-        g, r = _precision.accumulate_in(dtype, g), _precision.accumulate_in(dtype, r)
-        if scaled_up:
-            g, r = _scaled_up(g), _scaled_up(r)
-        three = jnp.stack([_dot(g, g), _dot(r, r), _dot(g, r)])
-        parts[k].append(three / n)
+    stacks = [_stacks(a, b, groups, axes, dtype) for a, b in pairs]
     # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
-    # them anew in the program of every leaf: with a hundred leaves it compiles three
-    # times as long.
-    stacks = jax.lax.optimization_barrier([jnp.stack(x) for x in parts])
-    totals = [jnp.sum(x, axis=0) for x in stacks]
-    return jnp.stack(totals, axis=1) if parts else jnp.zeros((3, 0), dtype)
+    # them anew in the kernel of every array.
+    stacks = jax.lax.optimization_barrier(stacks)
+    rows = [
+        jnp.concatenate(
+            [jnp.sum(x, axis=0).reshape(-1) for x in row] or [jnp.zeros(0, dtype)]
+        )
+        for row in stacks
+    ]
+    return _axes.total(axes, jnp.stack(rows))
 
 
-def shift(dtype: Any) -> int:
-    """The power of two by which small numbers are scaled up; 64 in float32."""
-    return jnp.finfo(dtype).maxexp // 2
+def scalars(vectors: jax.Array, groups: _groups.Groups) -> list[jax.Array]:
+    """The numbers of each family out of ``[n, K]``: ``[n]``, or ``[n, count]``."""
+    wanted = [f.first for f in groups.families if f.count is None]
+    single = iter(
+        jax.lax.platform_dependent(
+            vectors,
+            # XLA compiles kernels for a CPU that are alike once. A slice, fused into
+            # the kernel of an array, makes each differ: with 300 groups that takes five
+            # times as long.
+            cpu=lambda x: _by_mask(x, wanted),
+            default=lambda x: [x[:, k] for k in wanted],
+        )
+    )
+    return [
+        next(single) if f.count is None else vectors[:, f.first : f.last]
+        for f in groups.families
+    ]
 
 
-def _scaled_up(x: jax.Array) -> jax.Array:
-    """``x`` times two to the power of ``shift``, exact, by adding to its exponent.
+def floor(arrays: Arrays, groups: _groups.Groups, dtype: np.dtype) -> np.ndarray:
+    """The square of a norm below which a gradient counts as zero in a group, ``[K]``.
 
-    Not a multiplication: XLA may fold (g * 2^64) * (r * 2^64) into (g * r) * infinity,
-    through an optimization barrier too. Numbers too large to be scaled come out as
-    anything; their sums are not used.
+    The square of a number below the root of the smallest normal number ``tiny``
+    underflows. All of them together take at most ``size * tiny`` from the square of a
+    norm: above ``size * tiny / eps`` that is less than rounding does.
     """
-    if jnp.iscomplexobj(x):
-        return jax.lax.complex(_scaled_up(jnp.real(x)), _scaled_up(jnp.imag(x)))
-    info = jnp.finfo(x.dtype)
-    integer = np.dtype(f"int{info.bits}")
-    added = np.asarray(shift(x.dtype) << info.nmant, integer)
-    bits = jax.lax.bitcast_convert_type(x, integer)
-    scaled = jax.lax.bitcast_convert_type(bits + added, x.dtype)
-    return jnp.where(jnp.abs(x) < info.tiny, 0, scaled)
+    info = jnp.finfo(dtype)
+    sizes = np.zeros(len(groups.names))
+    for x, slot in zip(arrays, groups.slots, strict=True):
+        slices = 1 if slot.axis is None else max(x.shape[slot.axis], 1)
+        sizes[slot.first : slot.last] += x.size / slices
+    return np.asarray(sizes * (float(info.tiny) / float(info.eps)), dtype)
 
 
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Real inner product, as a sum that keeps every array in its own sharding."""
-    return jnp.sum(jnp.real(jnp.conj(a) * b))
+def norms(squares: jax.Array, lowest: np.ndarray) -> jax.Array:
+    """Norms from their squares ``[..., K]``: 0 below ``lowest``; NaN if one overflowed.
+
+    Not infinity, which as a divisor would read as "no conflict".
+    """
+    roots = jnp.sqrt(jnp.where(squares < lowest, 0, squares))
+    return jnp.where(jnp.isinf(squares), jnp.nan, roots)
+
+
+def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
+    """Where along a stacked axis this device's shard, of this length, starts."""
+    return jax.lax.axis_index(names) * length
+
+
+def _stacks(
+    a: Arrays, b: Arrays, groups: _groups.Groups, axes: _axes.Axes, dtype: np.dtype
+) -> list[jax.Array]:
+    """For each family, the inner products of its arrays, stacked."""
+    parts: dict[_groups.Slot, list[jax.Array]] = {f: [] for f in groups.families}
+    for x, y, slot, copies, names in zip(
+        a, b, groups.slots, axes.copies, axes.stacked, strict=True
+    ):
+        part = _dot(x, y, slot.axis, dtype) / copies
+        if slot.count is not None and part.shape[0] < slot.count:  # a shard
+            start = shard_start(names, part.shape[0])
+            part = jax.lax.dynamic_update_slice_in_dim(
+                jnp.zeros(slot.count, dtype), part, start, axis=0
+            )
+        parts[slot._replace(axis=None)].append(part)
+    return [jnp.stack(x or [_nothing(f, dtype)]) for f, x in parts.items()]
+
+
+def _nothing(family: _groups.Slot, dtype: np.dtype) -> jax.Array:
+    return jnp.zeros(() if family.count is None else family.count, dtype)
+
+
+def _dot(a: jax.Array, b: jax.Array, axis: int | None, dtype: np.dtype) -> jax.Array:
+    """Real inner product, a scalar, or of each slice along ``axis``, a vector."""
+    a, b = _precision.accumulate_in(dtype, a), _precision.accumulate_in(dtype, b)
+    others = tuple(i for i in range(a.ndim) if i != axis)
+    return jnp.sum(jnp.real(jnp.conj(a) * b), axis=others)
+
+
+def _by_mask(vectors: jax.Array, wanted: list[int]) -> list[jax.Array]:
+    """``[vectors[:, k] for k in wanted]``, as sums under a mask.
+
+    First of a table of rows one row, then of the row one number: so that all masks
+    together are no larger than the vector.
+    """
+    n, groups = vectors.shape
+    height = -(-groups // _WIDTH)
+    table = jnp.pad(vectors, ((0, 0), (0, height * _WIDTH - groups)))
+    table = table.reshape(n, height, _WIDTH)
+    row_masks, masks = np.eye(height, dtype=bool), np.eye(_WIDTH, dtype=bool)
+    rows = [
+        jnp.sum(jnp.where(mask[None, :, None], table, 0), axis=1) for mask in row_masks
+    ]
+    return [
+        jnp.sum(jnp.where(masks[k % _WIDTH][None], rows[k // _WIDTH], 0), axis=1)
+        for k in wanted
+    ]

@@ -6,22 +6,35 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import _average, _axes, _checks, _groups, _precision, _projection
+from dtnh_jax import (
+    _axes,
+    _checks,
+    _groups,
+    _inner,
+    _precision,
+    _projection,
+    _reference,
+    _trees,
+)
+from dtnh_jax._reference import Reference
 
 
 class Conflict(NamedTuple):
     """What the last step found in each group; arrays of shape ``[K]``.
 
     Attributes:
-      cosine: of the angle between the regularizer's gradient and the reference,
-        float32; below 0 the two are in conflict.
-      removed: share of the regularizer that was taken away, ``|λr - r'| / |λr|``,
-        float32, 0 ... 1.
-      count: in how many steps so far there was a conflict, int32.
+      cosine: of the angle between the regularizer gradient and the reference, float32;
+        below 0 the two are in conflict.
+      removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``, float32,
+        0 ... 1.
+      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer,
+        float32.
+      count: number of steps so far with a conflict, int32.
     """
 
     cosine: jax.Array
     removed: jax.Array
+    pull: jax.Array
     count: jax.Array
 
 
@@ -32,17 +45,16 @@ class DtnhState(NamedTuple):
       count: number of updates so far, a scalar int32.
       conflict: what the last update found, a :class:`Conflict`.
       group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 of shape
-        ``[K, length]``. Names lie here as an array so that a state restored from a
-        checkpoint, or mapped over by ``jax.vmap``, still knows them.
-      reference: moving average of the empirical gradient, not yet corrected for its
-        start at zero, shaped like the parameters; None without ``reference_decay``.
+        ``[K, length]``. They are an array so that a state restored from a checkpoint,
+        or mapped over by ``jax.vmap``, still knows them.
+      reference: a :class:`Reference`; None without ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
 
     count: jax.typing.ArrayLike
     conflict: Conflict
     group_names: jax.Array
-    reference: Any = None
+    reference: Reference | None = None
     inner: Any = None
 
 
@@ -55,9 +67,10 @@ def dtnh(
     reference_dtype: Any | None = None,
     max_ratio: float | jax.Array | None = None,
     inner: optax.GradientTransformation | None = None,
+    stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adds to the empirical gradient what the regularizer's does not take from it.
+    r"""Adds the regularizer gradient without what opposes the loss gradient.
 
     With :math:`g` the gradient of the empirical loss and :math:`r` that of the
     regularizer, in every group of arrays
@@ -68,70 +81,76 @@ def dtnh(
       \qquad d = g + r'
 
     so that :math:`\langle g, d\rangle \ge \|g\|^2`: to first order the empirical loss
-    falls at least as fast as without the regularizer.
+    falls at least as fast as without the regularizer. The defaults are this rule, the
+    paper's. For one that needs no tuning see :func:`dtnh_adamw` and :func:`dtnh_sgd`.
 
-    Put it first in the chain, where :math:`g` is still a gradient. A transformation
-    behind it that rescales coordinates, as Adam does, or adds up steps, as momentum
-    does, voids the inequality; as ``inner`` it does not. Then
+    A transformation after it in the chain that rescales coordinates, as Adam does, or
+    adds up steps, as momentum does, voids the inequality; as ``inner`` it does not:
 
     .. math:: d = u + r', \qquad u = \mathrm{inner}(g), \qquad
       \langle g, d\rangle \ge \langle g, u\rangle
 
-    with :math:`r'` as above, from the raw gradient: to first order the empirical loss
-    falls at least as fast as under the optimizer without the regularizer.
-
-    ``update`` takes the two gradients in one of three ways: a :class:`GradientPair` as
-    the updates; the empirical gradient as the updates and the keyword argument
-    ``regularizer_grads``; or through :func:`l2_sp` before it in the chain.
+    ``update`` accepts the two gradients as a :class:`GradientPair`; as the empirical
+    gradient with the keyword argument ``regularizer_grads``; or from :func:`l2_sp`,
+    :func:`l2` or :func:`mix_regularizers` before it in the chain.
 
     Args:
       weight: the regularizer's weight λ, not negative; a number or a schedule from the
         step count to a number.
       granularity: which arrays are judged and projected together. ``"global"``: all.
-        ``"layer"``: the arrays of one module, that is, whose paths agree but for the
-        last key. ``"leaf"``: each array alone. Or labels as in ``optax.partition``: a
-        pytree of labels of which the gradients' structure is an extension, or a
-        function from the gradients to one.
+        ``"layer"``: the arrays of one module, that is, those that share a parent key.
+        ``"leaf"``: each array alone. Or labels: a pytree with one label per array,
+        matched by path (a label holds for everything below it), or a function from the
+        gradients to such a pytree.
       on_conflict: what happens to the regularizer in a group where
         :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH. ``"drop"``: it is left
         out. ``"ignore"``: nothing; that is the plain weighted sum.
       reference_decay: if given, conflict is judged, and the projection made, against
-        the moving average of the empirical gradient with this decay, above 0 and
-        below 1, instead of against this step's gradient alone. It is corrected for its
-        start at zero as Adam's is. The inequalities then hold for that average.
-      reference_dtype: type in which the moving average is stored; by default that of
+        :math:`m`, the moving average of the empirical gradients of the steps before
+        this one, with this decay, above 0 and below 1, instead of against :math:`g`. It
+        is corrected for its start at zero, as Adam's is. The inequalities then hold for
+        :math:`m`, which does not depend on this step's batch. In the first step there
+        is no reference, and the regularizer is left out.
+      reference_dtype: dtype in which the moving average is stored; by default that of
         the gradients, float32 at least. In bfloat16 steps of less than a part in 256
-        are rounded away: with a decay of 0.99 the average rests at about 0.8 of a
-        constant gradient, with 0.999 at 0.3.
-      max_ratio: caps :math:`\|r'\|` in each group at ``max_ratio`` times the norm of
-        what it is judged against: :math:`g`, or its moving average; with ``inner`` too
-        the raw gradient, not :math:`u`. Up to 1, gradient descent on a β-smooth loss
-        descends at every step size up to 1/β, whatever the weight. A group whose
-        empirical gradient is zero then gets nothing of the regularizer: an old head,
-        say, that is kept for distillation.
+        are rounded away: with a decay of 0.99 the average converges to about 0.8 of a
+        constant gradient, with 0.999 to 0.3.
+      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|m\|\rho`, where
+        :math:`m` is the reference and :math:`\rho` what ``inner`` makes of a gradient's
+        length: :math:`\|u\|/\|g\|`, with ``reference_decay`` the ratio of their sums
+        over the steps before; 1 without ``inner``. Up to 1, gradient descent on a
+        β-smooth loss descends at every step size up to 1/β, whatever the weight. A
+        group whose reference is zero then receives no regularization.
       inner: a gradient transformation for the empirical gradient alone, such as
-        ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It gets ``params`` and all
-        extra arguments. It must point uphill, as a gradient does: leave the learning
-        rate and its minus sign to what follows dtnh.
+        ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It receives ``params`` and
+        all extra arguments. It must not negate the updates: leave the learning rate and
+        its minus sign to what follows ``dtnh``.
+      stacked: arrays that hold many layers along an axis, as ``nnx.scan``, ``nnx.vmap``
+        or ``nn.scan`` make them: a pytree of axes, matched by path (an axis holds for
+        everything below it; arrays that are not named are not stacked), or a function
+        from the gradients to such a pytree. Each slice is a group of its own, in the
+        report ``"blocks[3]"``. For ``granularity="layer"``, ``"leaf"`` or labels.
       axis_name: needed inside ``jax.shard_map`` alone, where a device sees its shards:
-        the mesh axes over which arrays are sharded, so that sums go on over them, in
+        the mesh axes over which arrays are sharded, so that sums extend over them, in
         one all-reduce. A name, or a tuple of names, of which each array's type says
-        which apply to it; ``()`` for none, where each device trains a network of its
-        own. With ``check_vma=False`` types do not say: names then apply to all arrays,
-        and where only some are sharded, pass a pytree of ``PartitionSpec``, or a prefix
-        of one. An axis along which gradients are the same everywhere, as after an
-        average over the batch, may be named, and need not.
+        which apply to it; ``()`` for none, where arrays are whole on every device. With
+        ``check_vma=False`` types do not say: names then apply to all arrays, and where
+        only some are sharded, pass a pytree of ``PartitionSpec``, matched by path; so
+        too where a stacked array is sharded. An axis along which gradients are the same
+        everywhere, as after an average over the batch, may be named and need not be.
 
     Returns:
-      A transformation whose updates have the structure, shapes and dtypes of the
-      empirical gradient, and whose state is a :class:`DtnhState`. Sums are taken in
-      float32 at least. A NaN or an infinity in either gradient comes out as a NaN or
-      an infinity.
+      A transformation whose updates have the structure and shapes of the empirical
+      gradient, and the dtype that :math:`u + r'` promotes to, and whose state is a
+      :class:`DtnhState`. Where the empirical gradient is None, so is the update. Sums
+      are taken in float32 at least. A gradient whose root mean square in a group is
+      below 3e-16 counts as zero there (1e-146 in float64). Non-finite inputs, and norms
+      above 1e19, propagate.
 
     Raises:
-      ValueError: if an argument is out of range; from ``init``, if ``inner`` turns the
-        gradient round, as ``optax.adam(lr)`` does; from ``update``, if the gradients'
-        structures or shapes differ, labels do not fit, a gradient comes twice, or
+      ValueError: if an argument is out of range; from ``init``, if ``inner`` negates
+        the updates, as ``optax.adam(lr)`` does; from ``update``, if the gradients'
+        structures or shapes differ, labels do not fit, a gradient is given twice, or
         ``axis_name`` is missing or names no axis that there is.
       TypeError: from ``update``, if it is given one gradient only, or arrays that are
         not floating-point or complex.
@@ -153,10 +172,13 @@ def dtnh(
     References:
       Wan et al., `Towards Making Deep Transfer Learning Never Hurt
       <https://arxiv.org/abs/1911.07489>`_, 2019
+
+      Hsieh et al., `Careful with that Scalpel: Improving Gradient Surgery with an EMA
+      <https://arxiv.org/abs/2402.02998>`_, 2024, which judges against an average
     """
     if not callable(weight):
         _checks.not_negative("weight", weight)
-    _groups.check(granularity)
+    _groups.check(granularity, stacked)
     _checks.one_of("on_conflict", on_conflict, _projection.RULES)
     if reference_decay is not None:
         _checks.fraction("reference_decay", reference_decay)
@@ -167,22 +189,25 @@ def dtnh(
         inner = optax.with_extra_args_support(inner)
     _axes.check(axis_name)
 
+    def divide(tree: Any) -> _groups.Groups:
+        return _groups.divide(tree, granularity, stacked, axis_name)
+
     def init_fn(params: optax.Params) -> DtnhState:
         if inner is not None:
-            _checks.uphill("inner", inner)
-        names = _groups.divide(params, granularity).names
+            _inner.refuse_negating(inner, params)
+        _groups.warn_of_flat(params, granularity)
+        names = divide(params).names
         return DtnhState(
             count=jnp.zeros((), jnp.int32),
             conflict=Conflict(
-                cosine=jnp.zeros(len(names), jnp.float32),
-                removed=jnp.zeros(len(names), jnp.float32),
+                *(jnp.zeros(len(names), jnp.float32) for _ in range(3)),
                 count=jnp.zeros(len(names), jnp.int32),
             ),
             group_names=_groups.encode(names),
             reference=(
                 None
                 if reference_decay is None
-                else _average.init(params, reference_dtype)
+                else _reference.init(params, len(names), reference_dtype)
             ),
             inner=None if inner is None else inner.init(params),
         )
@@ -196,44 +221,65 @@ def dtnh(
         **extra_args: Any,
     ) -> tuple[optax.Updates, DtnhState]:
         pair = _checks.as_pair(updates, regularizer_grads)
-        groups = _groups.divide(pair.empirical, granularity)
-        _checks.same_groups(groups.names, state.conflict.cosine.shape[-1])
-        count = optax.safe_increment(state.count)
-
+        layout = _trees.Layout(pair.empirical)
+        groups = _groups.of_update(
+            divide, pair.empirical, params, state.conflict.cosine.shape[-1]
+        )
         base, inner_state = pair.empirical, state.inner
         if inner is not None:
             base, inner_state = inner.update(base, inner_state, params, **extra_args)
-        against, average = pair.empirical, state.reference
-        if reference_decay is not None:
-            against = average = _average.update(average, against, reference_decay)
 
-        treedef = jax.tree.structure(pair.empirical)
-        dtypes = [jax.dtypes.result_type(x) for x in jax.tree.leaves(pair.empirical)]
-        u, g, r = (
-            [jnp.asarray(x) for x in treedef.flatten_up_to(tree)]
-            for tree in (base, against, pair.regularizer)
-        )
-        axes = _axes.find(axis_name, pair.empirical, g, r)
-        geo = _projection.geometry(g, r, groups, axes, summed=True)
-        if reference_decay is not None:
-            longer = _average.correction(reference_decay, count)
-            norm = _precision.times(geo.reference_norm, longer)
-            geo = geo._replace(reference_norm=norm)
+        g, r = (layout.arrays(half) for half in pair)
+        u = g if inner is None else layout.arrays(base)
+        m = g if reference_decay is None else layout.arrays(state.reference.average)
+        stacked_axes = [slot.axis for slot in groups.slots]
+        axes = _axes.find(axis_name, layout, [g, r], stacked_axes)
+        geo = _projection.geometry(m, r, [g, u], groups, axes)
+        g_norm, u_norm = geo.others
+
+        limit = None
+        if max_ratio is not None:
+            limit = jnp.asarray(max_ratio, geo.reference.dtype) * geo.reference
+            if reference_decay is not None:
+                longer = _reference.correction(reference_decay, state.count)
+                limit = _precision.times(limit, longer)
+            if inner is not None:
+                rho = _projection.divide(u_norm, g_norm)
+                if reference_decay is not None:
+                    before = state.reference
+                    rho = _projection.divide(before.update, before.empirical)
+                limit = _precision.times(limit, rho)
         lam = weight(state.count) if callable(weight) else weight
-        plan = _projection.plan(geo, lam, on_conflict, max_ratio)
-        rest = _projection.remainders(plan, geo, groups, g, r)
-        combined = treedef.unflatten(map(_projection.add, u, rest, dtypes))
+        plan = _projection.plan(geo, lam, on_conflict, limit)
+        if reference_decay is not None:
+            plan = _projection.left_out(plan, state.count == 0)
+        rest = _projection.remainders(plan, groups, axes, m, r)
+        combined = layout.build(map(_projection.add, u, rest, r))
         conflict = Conflict(
             cosine=geo.cosine.astype(jnp.float32),
             removed=plan.removed.astype(jnp.float32),
+            pull=_pull(plan.length, u_norm),
             count=jnp.where(
                 geo.cosine < 0,
                 optax.safe_increment(state.conflict.count),
                 state.conflict.count,
             ),
         )
+        reference = state.reference
+        if reference_decay is not None:
+            reference = Reference(
+                _reference.update(reference, layout, g, reference_decay),
+                reference.empirical + g_norm.astype(jnp.float32),
+                reference.update + u_norm.astype(jnp.float32),
+            )
+        count = optax.safe_increment(state.count)
         return combined, DtnhState(
-            count, conflict, state.group_names, average, inner_state
+            count, conflict, state.group_names, reference, inner_state
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _pull(length: jax.Array, u_norm: jax.Array) -> jax.Array:
+    """``length / u_norm``; 0 where nothing pulls, infinity where ``u`` is zero."""
+    return jnp.where(length == 0, 0, length / u_norm).astype(jnp.float32)

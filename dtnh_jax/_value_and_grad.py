@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _checks
+from dtnh_jax import _trees
 from dtnh_jax._pair import GradientPair
 
 _EXPECTED = {
@@ -137,7 +137,7 @@ def place(argnum: int, count: int) -> int:
 def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
     """Whether ``leaf`` has a gradient; raises where it has not, but should have."""
     argument, inside = places[path[0].idx], path[1:]
-    where = f"argument {argument}" + (f" {_checks.at(inside)}" if inside else "")
+    where = f"argument {argument}" + (f" {_trees.at(inside)}" if inside else "")
     try:
         dtype = jax.dtypes.result_type(leaf)
     except TypeError:

@@ -1,0 +1,143 @@
+"""Several regularizers as one, each scaled to unit norm."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtnh_jax import _axes, _checks, _groups, _precision, _projection, _sums, _trees
+from dtnh_jax._pair import GradientPair, MixedPair
+
+
+class MixState(NamedTuple):
+    """State of :func:`mix_regularizers`.
+
+    Attributes:
+      makers: the state of each maker.
+    """
+
+    makers: tuple[Any, ...]
+
+
+def mix_regularizers(
+    *makers: optax.GradientTransformation,
+    weights: Sequence[float | jax.Array] | None = None,
+    axis_name: _axes.AxisName = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Mixes several regularizers into one, with each gradient scaled to unit norm.
+
+    .. math:: r = \sum_i w_i \frac{r_i}{\|r_i\|}
+
+    with the norms taken over the whole tree. Singly, a regularizer may mislead from one
+    source or with one optimizer. The scale of a penalty no longer matters.
+
+    Args:
+      *makers: transformations that turn the empirical gradient into a
+        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`; the regularizer
+        halves are mixed. If ``update`` is given a pair, or ``regularizer_grads``, its
+        regularizer gradient is one more member: distillation, for example.
+      weights: :math:`w_i`, not negative, one per maker and, if ``update`` is given a
+        regularizer gradient, one more for that; by default 1 each.
+      axis_name: inside ``jax.shard_map``, the mesh axes over which arrays are sharded;
+        see :func:`dtnh`.
+
+    Returns:
+      A transformation from gradients or pairs to :class:`GradientPair`, to be followed
+      by :func:`dtnh` or one of the optimizers made from it. Its state is a
+      :class:`MixState`. A regularizer gradient of zero contributes nothing.
+
+    Raises:
+      ValueError: if a weight is negative; from ``update``, if there are more or fewer
+        weights than members, or no members, or ``axis_name`` is missing.
+      TypeError: if a maker is no transformation; from ``update``, if it does not make a
+        pair.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
+      >>> params = {"w": jnp.array([3.0, 4.0])}
+      >>> mix = mix_regularizers(l2_sp(), l2())
+      >>> state = mix.init(params)
+      >>> grads = {"w": jnp.array([1.0, 0.0])}
+      >>> params = {"w": jnp.array([3.0, 4.5])}
+      >>> pair, state = mix.update(grads, state, params)
+      >>> [f"{x:.2f}" for x in pair.regularizer["w"]]  # [0, 1] + [3, 4.5] / 5.41
+      ['0.55', '1.83']
+      >>> tx = optax.chain(mix, dtnh_adamw(1e-3))
+    """
+    for i, maker in enumerate(makers):
+        _checks.transformation(f"makers[{i}]", maker)
+    if weights is not None:
+        for i, weight in enumerate(weights):
+            _checks.not_negative(f"weights[{i}]", weight)
+    _axes.check(axis_name)
+    makers = tuple(map(optax.with_extra_args_support, makers))
+
+    def init_fn(params: optax.Params) -> MixState:
+        return MixState(tuple(maker.init(params) for maker in makers))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        regularizer_grads: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[MixedPair, MixState]:
+        given = []
+        if isinstance(updates, GradientPair) or regularizer_grads is not None:
+            updates, *given = _checks.as_pair(updates, regularizer_grads)
+        made, states = [], []
+        for i, (maker, old) in enumerate(zip(makers, state.makers, strict=True)):
+            pair, new = maker.update(updates, old, params, **extra_args)
+            if not isinstance(pair, GradientPair):
+                raise TypeError(
+                    f"makers[{i}] must turn a gradient into a GradientPair, as l2_sp() "
+                    f"does; it returned {_checks.describe(pair)}"
+                )
+            made.append(_checks.as_pair(updates, pair.regularizer).regularizer)
+            states.append(new)
+        mixed = _mix(updates, [*made, *given], weights, axis_name)
+        return MixedPair(updates, mixed), MixState(tuple(states))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _mix(
+    gradient: Any, members: list[Any], weights: Any, axis_name: _axes.AxisName
+) -> Any:
+    if not members:
+        raise ValueError(
+            "mix_regularizers has nothing to mix: give it makers, such as l2_sp() and "
+            "l2(), or its update a GradientPair"
+        )
+    weights = [1.0] * len(members) if weights is None else weights
+    if len(weights) != len(members):
+        raise ValueError(
+            f"`weights` has {len(weights)} numbers for {len(members)} regularizers: "
+            "one per maker, and one more where `update` is given a regularizer gradient"
+        )
+    layout = _trees.Layout(gradient)
+    lists = [layout.arrays(member) for member in members]
+    groups = _groups.divide(gradient, "global")
+    axes = _axes.find(axis_name, layout, lists)
+    dtype = _precision.accumulator([x for each in lists for x in each])
+    squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
+    norms = _sums.norms(squares, _sums.floor(lists[0], groups, dtype))
+    # One scalar each, for the kernels of all arrays.
+    factors = jax.lax.optimization_barrier(
+        [
+            _projection.divide(jnp.asarray(w, dtype), norm[0])
+            for w, norm in zip(weights, norms, strict=True)
+        ]
+    )
+
+    def mixed(*arrays: jax.Array) -> jax.Array:
+        wide = (_precision.accumulate_in(dtype, x) for x in arrays)
+        parts = map(_precision.times, wide, factors)
+        kind = jnp.result_type(*(x.dtype for x in arrays))
+        return sum(parts, start=jnp.zeros((), kind)).astype(kind)
+
+    return layout.build(map(mixed, *lists))

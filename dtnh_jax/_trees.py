@@ -1,0 +1,147 @@
+"""Trees matched by key path, whatever their containers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path
+
+Path = tuple[Any, ...]  # of the keys that jax.tree_util puts into paths
+Key = tuple[str, ...]  # a path as plain strings, the same for every container
+
+REQUIRED = object()  # the default of `match` where every array needs an entry
+
+
+class Layout:
+    """Where the arrays of a tree are.
+
+    Other positions hold ``None``, another subtree without arrays (``optax.MaskedNode``,
+    say), or a leaf that has no gradient, such as a function or an integer.
+
+    Attributes:
+      paths: the path of each floating-point or complex array, in flattening order.
+      keys: the same as plain strings, without the ``.value`` of a box around one array
+        (of a Flax Variable, say).
+    """
+
+    def __init__(self, tree: Any):
+        flat, self._treedef = tree_flatten_with_path(tree, is_leaf=_is_empty)
+        self._found = [leaf for _, leaf in flat]
+        self._live = [i for i, x in enumerate(self._found) if is_inexact(x)]
+        self._paths = [path for path, _ in flat]
+        self._keys = _keys(self._paths)
+        self.paths = self._pick(self._paths)
+        self.keys = self._pick(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def leaves(self, tree: Any) -> list[Any]:
+        """What ``tree``, of the same structure, has in place of each array."""
+        return self._pick(self._treedef.flatten_up_to(tree))
+
+    def arrays(self, tree: Any) -> list[jax.Array]:
+        """The arrays of ``tree``, which has one wherever this tree has one."""
+        return [jnp.asarray(x) for x in self.leaves(tree)]
+
+    def build(self, leaves: Any) -> Any:
+        """A tree with ``leaves`` in place of the arrays, and no other leaves."""
+        whole = [leaf if _is_empty(leaf) else None for leaf in self._found]
+        for i, leaf in zip(self._live, leaves, strict=True):
+            whole[i] = leaf
+        return self._treedef.unflatten(whole)
+
+    def replace(self, tree: Any, leaves: Any) -> Any:
+        """``tree``, of the same structure, with ``leaves`` in place of the arrays."""
+        whole = self._treedef.flatten_up_to(tree)
+        for i, leaf in zip(self._live, leaves, strict=True):
+            whole[i] = leaf
+        return self._treedef.unflatten(whole)
+
+    def match(self, entries: Any, name: str, default: Any = REQUIRED) -> list[Any]:
+        """For each array, the entry of another tree at its path or above it.
+
+        Args:
+          entries: a tree of any containers, or a prefix of one; ``None`` is an entry.
+          name: what the user calls it.
+          default: where there is no entry; an error if it is ``REQUIRED``.
+
+        Raises:
+          ValueError: if an array has no entry and needs one, or an entry matches
+            nothing.
+        """
+        flat, _ = tree_flatten_with_path(entries, is_leaf=lambda x: x is None)
+        keys = _keys([path for path, _ in flat])
+        known = dict(zip(keys, (entry for _, entry in flat), strict=True))
+        ends = [_end(known, key) for key in self._keys]
+        matched = {k[:end] for k, end in zip(self._keys, ends, strict=True) if end >= 0}
+        here = set(self._keys)
+        for path, key in zip((path for path, _ in flat), keys, strict=True):
+            # What is below a position without arrays is of no use there, and no error.
+            if here and key not in matched and _end(here, key) < 0:
+                raise ValueError(
+                    f"`{name}` has an entry {at(path)} that matches nothing; there are "
+                    f"{_some(self._paths)}"
+                )
+        found = []
+        for i in self._live:
+            if ends[i] < 0 and default is REQUIRED:
+                raise ValueError(
+                    f"`{name}` has no entry for the array {at(self._paths[i])}; it has "
+                    f"entries for {_some([path for path, _ in flat])}"
+                )
+            found.append(default if ends[i] < 0 else known[self._keys[i][: ends[i]]])
+        return found
+
+    def _pick(self, items: list[Any]) -> list[Any]:
+        return [items[i] for i in self._live]
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether ``leaf`` is a floating-point or complex array or number."""
+    if leaf is None:  # which JAX takes for the default dtype
+        return False
+    try:
+        return jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.inexact)
+    except (TypeError, ValueError):
+        return False
+
+
+def is_tree(x: Any) -> bool:
+    """Whether ``x`` is a container with something in it, and no leaf itself."""
+    return not jax.tree_util.all_leaves([x]) and bool(jax.tree.leaves(x))
+
+
+def at(path: Path) -> str:
+    """The place of a leaf, in words."""
+    return f"at {keystr(path)}" if path else "at the root"
+
+
+def _is_empty(x: Any) -> bool:
+    return not jax.tree.leaves(x)
+
+
+def _end(known: Any, key: Key) -> int:
+    """The length of the longest start of ``key`` that is known; -1 if there is none."""
+    return next((n for n in range(len(key), -1, -1) if key[:n] in known), -1)
+
+
+def _keys(paths: list[Path]) -> list[Key]:
+    alone = {path[:-1]: 0 for path in paths}
+    for path in paths:
+        for n in range(len(path)):
+            if path[:n] in alone:
+                alone[path[:n]] += 1
+
+    def unboxed(path: Path) -> Path:
+        is_box = path[-1:] == (GetAttrKey("value"),) and alone[path[:-1]] == 1
+        return path[:-1] if is_box else path
+
+    return [
+        tuple(keystr((part,), simple=True) for part in unboxed(path)) for path in paths
+    ]
+
+
+def _some(paths: list[Path]) -> str:
+    names = [keystr(path) or "the root" for path in paths]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "nothing"
