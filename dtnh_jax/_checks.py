@@ -63,7 +63,7 @@ def integer(name: str, value: Any, path: Path) -> None:
 
 def boolean(name: str, value: Any, path: Path) -> None:
     """Raises unless the entry ``value`` of a tree is a boolean known now."""
-    if not isinstance(value, bool | np.bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be booleans, got {value!r} {at(path)}")
 
 

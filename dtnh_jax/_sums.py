@@ -26,16 +26,7 @@ def products(
     many devices stay where they are. An array of which several devices hold a copy is
     shared out among them, so that it counts once in the total of all.
     """
-    stacks = [_stacks(a, b, groups, axes, dtype) for a, b in pairs]
-    # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
-    # them anew in the kernel of every array.
-    stacks = jax.lax.optimization_barrier(stacks)
-    rows = [
-        jnp.concatenate(
-            [jnp.sum(x, axis=0).reshape(-1) for x in row] or [jnp.zeros(0, dtype)]
-        )
-        for row in stacks
-    ]
+    rows = [_of_families(a, b, groups, axes, dtype) for a, b in pairs]
     return _axes.total(axes, jnp.stack(rows))
 
 
@@ -87,26 +78,37 @@ def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
     return jax.lax.axis_index(names) * length
 
 
-def _stacks(
+def _of_families(
     a: Arrays, b: Arrays, groups: _groups.Groups, axes: _axes.Axes, dtype: np.dtype
-) -> list[jax.Array]:
-    """For each family, the inner products of its arrays, stacked."""
+) -> jax.Array:
+    """The inner product of two lists in each group, ``[K]``, on this device."""
     parts: dict[_groups.Slot, list[jax.Array]] = {f: [] for f in groups.families}
     for x, y, slot, copies, names in zip(
         a, b, groups.slots, axes.copies, axes.stacked, strict=True
     ):
-        part = _dot(x, y, slot.axis, dtype) / copies
+        part = _dot(x, y, slot.axis, dtype)
+        part = part if copies == 1 else part / copies
         if slot.count is not None and part.shape[0] < slot.count:  # a shard
             start = shard_start(names, part.shape[0])
             part = jax.lax.dynamic_update_slice_in_dim(
                 jnp.zeros(slot.count, dtype), part, start, axis=0
             )
         parts[slot._replace(axis=None)].append(part)
-    return [jnp.stack(x or [_nothing(f, dtype)]) for f, x in parts.items()]
+    totals = [_total(f, x, dtype) for f, x in parts.items()]
+    # All of length one: the usual case, and one operation instead of one per group.
+    if totals and all(x.ndim == 0 for x in totals):
+        return jnp.stack(totals)
+    return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
 
 
-def _nothing(family: _groups.Slot, dtype: np.dtype) -> jax.Array:
-    return jnp.zeros(() if family.count is None else family.count, dtype)
+def _total(family: _groups.Slot, parts: list[jax.Array], dtype: np.dtype) -> jax.Array:
+    if not parts:
+        return jnp.zeros(() if family.count is None else family.count, dtype)
+    if len(parts) == 1:
+        return parts[0]
+    # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
+    # them anew in the kernel of every array.
+    return jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)), axis=0)
 
 
 def _dot(a: jax.Array, b: jax.Array, axis: int | None, dtype: np.dtype) -> jax.Array:
