@@ -1,4 +1,4 @@
-"""Steps whose numbers are not finite are left out."""
+"""Skips non-finite steps."""
 
 from typing import Any, NamedTuple
 
@@ -52,24 +52,24 @@ def skip_nonfinite(
 ) -> optax.GradientTransformationExtraArgs:
     """Skips every step in which a NaN or an infinity appears, in either gradient.
 
-    As ``optax.apply_if_finite``, for two gradients. In a step in which any number in
-    the empirical gradient, the regularizer's gradient or the update that ``tx`` makes
-    of them is not finite, the updates are zero and the state of ``tx`` stays as it was,
-    bit for bit: moving averages, moments, counts of conflicts. In any other step this
-    is ``tx``. :func:`skip_report` says how many steps were skipped and where it was
-    that the last of them was not finite.
+    ``optax.apply_if_finite`` for two gradients. In a step in which any number in the
+    empirical gradient, the regularizer gradient or the update that ``tx`` makes of them
+    is not finite, the updates are zero and the state of ``tx`` stays as it was, bit for
+    bit: moving averages, moments, counts of conflicts. Every other step is that of
+    ``tx``. :func:`skip_report` says how many steps were skipped, and which arrays were
+    not finite in the last of them.
 
-    Put it round the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``: the
-    numbers that come in are judged so that nothing behind them can hide or keep a NaN,
-    and those that go out because :func:`l2_sp` makes its gradient inside and a finite
-    gradient can still overflow. With :func:`multi_steps` inside, single micro-steps
-    are skipped; with ``multi_steps`` around it, whole updates.
+    Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. The
+    gradients are checked, so that no moving average inside can keep a NaN; so are the
+    updates, as :func:`l2_sp` makes its gradient inside and a finite gradient can still
+    overflow. With :func:`multi_steps` inside, single micro-steps are skipped; with
+    ``multi_steps`` around it, whole updates.
 
-    Nothing can be raised under ``jax.jit``. A run in which every step is skipped goes
-    on and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
-    ``max_consecutive`` it fails for all to see instead: as with
-    ``optax.apply_if_finite``, the steps beyond that many in a row are applied as they
-    are, and the NaN reaches the parameters and the loss.
+    Nothing can be raised under ``jax.jit``: a run in which every step is skipped
+    continues and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
+    ``max_consecutive`` it fails visibly instead: as with ``optax.apply_if_finite``,
+    the steps beyond that many in a row are applied as they are, and the NaN reaches
+    the parameters and the loss.
 
     Args:
       tx: what is applied in the steps that are finite.
@@ -86,8 +86,8 @@ def skip_nonfinite(
     Raises:
       TypeError: if ``tx`` is no transformation or ``max_consecutive`` no integer.
       ValueError: if ``max_consecutive`` is below 1; from ``update``, if the gradients
-        have more or fewer leaves than the parameters that ``init`` got, or
-        ``axis_name`` is missing or names no axis that there is.
+        have more or fewer arrays than the parameters given to ``init``, or other ones
+        than ``params``, or ``axis_name`` is missing or names no axis that there is.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -133,13 +133,15 @@ def skip_nonfinite(
             empirical, regularizer = updates
         else:
             empirical, regularizer = updates, extra_args.get("regularizer_grads")
+        # Of a maker, such as l2_sp, the update is itself a pair.
+        halves = tuple(made) if isinstance(made, GradientPair) else (made,)
         keys = _trees.Layout(empirical if params is None else params).keys
         _check_number(len(keys), state.leaf_names.shape[-2])
-        flags = [_by_leaf(tree, keys) for tree in (empirical, regularizer, made)]
-        layout = _trees.Layout(made)
-        axes = _axes.find(
-            axis_name, layout, [layout.arrays(x) for x in (empirical, made)]
-        )
+        seen = (empirical,), (regularizer,), halves
+        flags = [_by_leaf(trees, keys) for trees in seen]
+        layout = _trees.Layout(made if len(halves) == 1 else empirical)
+        arrays = [layout.arrays(x) for x in (empirical, *halves)]
+        axes = _axes.find(axis_name, layout, arrays)
         broken = _axes.total(axes, jnp.stack(flags).astype(jnp.int32)) > 0
         bad = jnp.any(broken)
 
@@ -163,15 +165,24 @@ def _check_number(arrays: int, at_init: int) -> None:
         raise ValueError(
             f"skip_nonfinite was given {arrays} arrays, but the parameters given to "
             f"`init` had {at_init}: initialise it with parameters that are shaped like "
-            "the gradients"
+            "the gradients, and pass `params` to `update` where a gradient is None"
         )
 
 
-def _by_leaf(tree: Any, keys: list[_trees.Key]) -> jax.Array:
-    """For each key, whether the array there has a NaN or an infinity."""
-    layout = _trees.Layout(tree)
-    flags = dict(zip(layout.keys, map(_is_broken, layout.arrays(tree)), strict=True))
-    return jnp.array([flags.get(key, False) for key in keys], bool)
+def _by_leaf(trees: tuple[Any, ...], keys: list[_trees.Key]) -> jax.Array:
+    """For each key, whether in any tree the array there has a NaN or an infinity."""
+    flags: dict[_trees.Key, Any] = dict.fromkeys(keys, False)
+    for tree in trees:
+        layout = _trees.Layout(tree)
+        arrays = zip(layout.paths, layout.keys, layout.arrays(tree), strict=True)
+        for path, key, x in arrays:
+            if key not in flags:
+                raise ValueError(
+                    f"skip_nonfinite was given an array {_trees.at(path)}, where the "
+                    "parameters have none"
+                )
+            flags[key] = flags[key] | _is_broken(x)
+    return jnp.array(list(flags.values()), bool)
 
 
 def _is_broken(x: jax.Array) -> jax.Array:
