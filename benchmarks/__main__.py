@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.collectives import Collectives
+from benchmarks.compile import Compile
 from benchmarks.import_time import ImportTime
 from benchmarks.peers import Peers
 from benchmarks.projection import Projection
@@ -15,7 +16,7 @@ from benchmarks.scaling import Scaling
 from benchmarks.step import Step
 from experiments.errors import InputError
 
-TOGETHER = (Step, Projection, Scaling, Collectives, ImportTime)
+TOGETHER = (Step, Projection, Compile, Scaling, Collectives, ImportTime)
 # Peers by name only: they need packages that nothing else here does.
 COMMANDS = {benchmark.name: benchmark for benchmark in (*TOGETHER, Peers)}
 

@@ -2,21 +2,19 @@
 
 The whole step of a network with 24 arrays is compiled for virtual CPU devices, once
 with the L2-SP gradient added by hand and once with `chain(l2_sp, dtnh)` in its place,
-and the collectives in both programs are counted. The promise: at most one all-reduce
-more, of at most 16 bytes a group, and nothing else.
+and the collectives in both programs are counted. The goal: at most one more all-reduce,
+of at most 16 bytes per group, and no other collective.
 
 Layouts: `data-parallel`, parameters on every device; `fully sharded`, every array split
 along its largest axis that divides; `tensor-parallel`, kernels split along the columns
 and along the rows in turn, over one axis of a mesh of two, the batch over the other. An
-operation with many operands counts as one, and one in a branch counts, taken or not.
-Bytes are those of its results, on one device. The CPU's compiler is not a GPU's, which
-for example makes all-reduce and slice one reduce-scatter.
+operation with many operands counts as one. Bytes are those of its results, on one
+device. The CPU's compiler differs from a GPU's, which for example fuses all-reduce and
+slice into reduce-scatter.
 
-Where the promise is broken, it is by the sums of each array over the devices, which
-stand in the program before the arrays' sums are added up; the CPU's compiler does not
-exchange the two. Most of them it merges with the all-reduces of gradients, which then
-no longer travel in one. Half of the operands are in a branch that is taken only where a
-norm is tiny.
+Where the goal is missed, it is because each array's three inner products are summed
+over the devices before those of all arrays are added up: the CPU's compiler does not
+exchange the two, nor does it merge all of these small all-reduces into one.
 """
 
 import dataclasses
@@ -31,7 +29,7 @@ from benchmarks.programs.sharded_step import LAYOUTS
 from benchmarks.records import Row
 from benchmarks.tables import Table
 
-BYTES_A_GROUP = 16
+BYTES_PER_GROUP = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +68,10 @@ def added(row: Row) -> dict[str, dict[str, int]]:
 
 
 def kept(row: Row) -> bool:
-    """Whether the promise holds: one more all-reduce at most, and a small one."""
+    """Whether the goal is met: at most one more all-reduce, and a small one."""
     more = dict(added(row))
     reduce = more.pop("all-reduce", {"operations": 0, "bytes": 0})
-    small = reduce["bytes"] <= BYTES_A_GROUP * row["groups"]
+    small = reduce["bytes"] <= BYTES_PER_GROUP * row["groups"]
     return not more and reduce["operations"] <= 1 and small
 
 
@@ -91,11 +89,11 @@ def table(rows: Sequence[Row]) -> Table:
             row["granularity"],
             str(row["groups"]),
             "; ".join(changes) or "none",
-            "kept" if kept(row) else "broken",
+            "met" if kept(row) else "missed",
         )
         merged.setdefault(cells, []).append(str(row["devices"]))
     return Table(
-        ["layout", "devices", "granularity", "groups", "added by DTNH", "promise"],
+        ["layout", "devices", "granularity", "groups", "added by DTNH", "goal"],
         sorted(
             ([layout, ", ".join(n), *rest] for (layout, *rest), n in merged.items()),
             key=lambda cells: LAYOUTS.index(cells[0]),

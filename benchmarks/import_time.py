@@ -1,9 +1,9 @@
-"""How long `import dtnh_jax` takes beside `import optax`, which it contains.
+"""How long `import dtnh_jax` takes, compared with `import optax`, which it includes.
 
-Each import runs in a fresh process, and is timed inside of it: Python's own start does
-not count. A repetition runs both, in random order; before the first each has run once,
-so that bytecode is compiled and files are in the system's cache. Modules are those in
-`sys.modules` afterwards.
+Each import runs in a fresh process and is timed inside it, so that Python's own start
+does not count. A repetition runs both, in random order; before the first, each has run
+once, so that bytecode is compiled and files are in the system's cache. Modules are
+those in `sys.modules` afterwards.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ print(time.perf_counter() - began, len(sys.modules))
 
 @dataclasses.dataclass(frozen=True)
 class ImportTime(Benchmark):
-    """Time the import of dtnh_jax beside that of optax."""
+    """Time the import of dtnh_jax and that of optax."""
 
     name = "import_time"
 

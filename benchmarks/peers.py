@@ -1,4 +1,4 @@
-"""DTNH beside methods for several losses in PyTorch, each against its own plain step.
+"""DTNH and methods for several losses in PyTorch, each against its own plain step.
 
 ResNet-18, SGD with momentum, L2-SP and distillation of the last feature map, the
 teacher's map computed beforehand. In PyTorch, which runs without `torch.compile`: one
@@ -8,8 +8,8 @@ aggregators, and PCGrad written by hand with two backward passes. In JAX: the su
 autograd do it. PyTorch runs first, in a process of its own.
 
 A ratio says what the two gradients and their combination cost within one framework.
-The milliseconds are not a comparison of the frameworks: the layouts of images differ,
-and nobody tuned either.
+The milliseconds do not compare the frameworks: the layouts of images differ, and
+neither is tuned.
 """
 
 import dataclasses

@@ -1,19 +1,20 @@
-"""The whole training step with DTNH, beside the same regularizer without it.
+"""The whole training step with DTNH, compared with the same regularizer without it.
 
-L2-SP: `chain(l2_sp, dtnh, optimizer)` against the same gradient and `alpha * (w - w0)`,
-added by hand. Distillation: `pair_value_and_grad` and `dtnh` against one backward pass
-of the sum of loss and penalty. Two gradients take two backward passes, and a backward
-pass costs about twice the forward pass: 5/3 of the joint step is the floor where the
-teacher's outputs are computed beforehand, 3/2 where its forward pass is in both steps.
-A penalty on early maps does not go back through the layers behind them and costs less.
+L2-SP: `chain(l2_sp(), dtnh(), optimizer)` against the same gradient plus
+`alpha * (w - w0)`, added by hand. Distillation: `pair_value_and_grad` and `dtnh`
+against one backward pass of the sum of loss and penalty. Two gradients take two
+backward passes, and a backward pass costs about twice the forward pass: in FLOPs, the
+floor is 5/3 of the joint step where the teacher's outputs are computed beforehand, 3/2
+where its forward pass is part of both steps. A penalty on early maps does not propagate
+back through the layers after them and costs less.
 
-Forward, backward, optimizer and BatchNorm statistics are one jitted function, to which
-the pretrained parameters are arguments, and which is given back its own parameters and
-optimizer state, donated. Images are noise; ResNets train with SGD and momentum, the
-vision transformer with AdamW. FLOPs are XLA's count for the compiled step, the same in
-every run. The sweep over batches shows when work on parameters, which does not grow
-with the batch, stops to matter: it is what L2-SP costs more with DTNH, and it shows
-where a network is large and the batch small, as with the ResNets here.
+Forward pass, backward passes, optimizer and BatchNorm statistics are one jitted
+function, whose parameters and optimizer state are donated. The pretrained parameters
+are arguments of it: `l2_sp` has them in its state. Images are noise; ResNets train with
+SGD and momentum, the vision transformer with AdamW. FLOPs are XLA's count for the
+compiled step, the same in every run. What L2-SP costs more with DTNH is work on
+parameters, which does not grow with the batch; the sweep over batches shows from which
+batch on it no longer matters.
 """
 
 import dataclasses

@@ -1,12 +1,14 @@
 """Times compiled functions side by side."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 
 class Quartiles(TypedDict):
@@ -43,7 +45,8 @@ class Program:
         lowered = jitted.lower(*args)
         self.trace_seconds = time.perf_counter() - began
         began = time.perf_counter()
-        self.executable = lowered.compile()
+        with _no_persistent_cache():
+            self.executable = lowered.compile()
         self.compile_seconds = time.perf_counter() - began
         self._carried = jax.tree.map(jnp.copy, args[:donated])
         self._fixed = args[donated:]
@@ -60,6 +63,22 @@ class Program:
         """Memory beside arguments and results, in MB; None where XLA does not say."""
         memory = self.executable.memory_analysis()
         return None if memory is None else memory.temp_size_in_bytes / 1e6
+
+
+@contextlib.contextmanager
+def _no_persistent_cache() -> Iterator[None]:
+    """Turns off the cache on disk, which a user's environment may have turned on."""
+    enabled = jax.config.values["jax_enable_compilation_cache"]
+    _enable_cache(False)
+    try:
+        yield
+    finally:
+        _enable_cache(enabled)
+
+
+def _enable_cache(enabled: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    compilation_cache.reset_cache()  # JAX reads the setting once
 
 
 def interleaved(

@@ -3,6 +3,6 @@
 ``models`` lists the networks, of which ``vit`` is one; ``network`` makes pure functions
 of them, ``steps`` trains them, ``workload`` compiles steps for one network and batch,
 and ``tasks`` says which of them are compared. ``updates`` is the projection without a
-network, on arrays of the ``shapes`` of well-known ones. Two are run in a process of
-their own: ``sharded_step`` and, in PyTorch, ``torch_steps``.
+network, on arrays of the ``shapes`` of well-known ones. Two run in a process of their
+own: ``sharded_step`` and, in PyTorch, ``torch_steps``.
 """

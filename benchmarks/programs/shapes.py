@@ -64,6 +64,21 @@ def equal(leaves: int, numbers: int) -> Shapes:
     return {f"layer{i}/kernel": (max(1, numbers // leaves),) for i in range(leaves)}
 
 
+def layers(arrays: int) -> Shapes:
+    """Arrays of a convolutional network with bottlenecks, four to a layer: a kernel,
+    a bias, and a norm's scale and bias."""
+    shapes: Shapes = {}
+    count = -(-arrays // 4)
+    for i in range(count):
+        width = 16 * 2 ** (4 * i // count)
+        bottleneck = [(1, 4 * width, width), (3, width, width), (1, width, 4 * width)]
+        size, into, out = bottleneck[i % 3]
+        name = f"layer{i:03}"
+        shapes[f"{name}/kernel"] = (size, size, into, out)
+        shapes |= {f"{name}/{x}": (out,) for x in ("bias", "norm_scale", "norm_bias")}
+    return dict(list(shapes.items())[:arrays])
+
+
 def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
     """Normally distributed numbers, in a dict a module, as a network has them."""
     # NumPy's: JAX would compile a program for every shape.

@@ -20,6 +20,7 @@ from dtnh_jax import dtnh, l2_sp
 
 LAYOUTS = ("data-parallel", "fully sharded", "tensor-parallel")
 WIDTH, BATCH, ALPHA = 128, 256, 0.1
+Init = Callable[[Any], Any]
 Step = Callable[[Any, Any, jax.Array], Any]
 
 
@@ -31,27 +32,33 @@ def loss(params: Any, batch: jax.Array) -> jax.Array:
     return jnp.mean((x - batch) ** 2)
 
 
-def by_hand(params: Any, pretrained: Any, batch: jax.Array) -> Any:
-    grads = jax.grad(loss)(params, batch)
-    return jax.tree.map(
-        lambda w, g, w0: w - 0.1 * (g + ALPHA * (w - w0)), params, grads, pretrained
-    )
+def by_hand() -> tuple[Init, Step]:
+    """L2-SP without DTNH; the state is the pretrained parameters."""
 
-
-def with_dtnh(granularity: str) -> Step:
     def step(params, pretrained, batch):
         grads = jax.grad(loss)(params, batch)
-        tx = optax.chain(
-            l2_sp(pretrained, ALPHA), dtnh(granularity=granularity), optax.sgd(0.1)
+        new = jax.tree.map(
+            lambda w, g, w0: w - 0.1 * (g + ALPHA * (w - w0)), params, grads, pretrained
         )
-        updates, state = tx.update(grads, tx.init(params), params)
+        return new, pretrained
+
+    return lambda pretrained: pretrained, step
+
+
+def with_dtnh(granularity: str) -> tuple[Init, Step]:
+    """L2-SP with DTNH; the state is the optimizer's."""
+    tx = optax.chain(l2_sp(ALPHA), dtnh(granularity=granularity), optax.sgd(0.1))
+
+    def step(params, state, batch):
+        grads = jax.grad(loss)(params, batch)
+        updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    return step
+    return tx.init, step
 
 
 def spec(layout: str, i: int, shape: tuple[int, ...], devices: int) -> PartitionSpec:
-    """Where the axes of an array of layer ``i`` lie."""
+    """Over which mesh axes an array of layer ``i`` is split."""
     if layout == "data-parallel":
         return PartitionSpec()
     if layout == "tensor-parallel":
@@ -66,8 +73,9 @@ def spec(layout: str, i: int, shape: tuple[int, ...], devices: int) -> Partition
     )
 
 
-def compiled(step: Step, layout: str, layers: int) -> str:
-    """The program of a step that leaves the parameters where they were."""
+def compiled(program: tuple[Init, Step], layout: str, layers: int) -> str:
+    """The text of a step that keeps the shardings of parameters and state."""
+    init, step = program
     devices = jax.device_count()
     model = 2 ** (math.ceil(math.log2(devices) / 2)) if layout == LAYOUTS[2] else 1
     mesh: Mesh = jax.make_mesh(
@@ -90,16 +98,20 @@ def compiled(step: Step, layout: str, layers: int) -> str:
         for i in range(layers)
     }
     batch = array((BATCH, WIDTH), PartitionSpec("data"))
-    kept = jax.tree.map(lambda x: x.sharding, params)
-    out = kept if step is by_hand else (kept, None)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
-    return jitted.lower(params, params, batch).compile().as_text() or ""
+    # Of abstract parameters, the anchor is abstract, too, with their shardings.
+    state = init(params)
+    kept = jax.tree.map(
+        lambda x: x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None,
+        (params, state),
+    )
+    jitted = jax.jit(step, donate_argnums=(0, 1), out_shardings=kept)
+    return jitted.lower(params, state, batch).compile().as_text() or ""
 
 
 def main(layers: int) -> None:
     rows = []
     for layout in LAYOUTS:
-        without = collectives(compiled(by_hand, layout, layers))
+        without = collectives(compiled(by_hand(), layout, layers))
         rows += [
             {
                 "devices": jax.device_count(),

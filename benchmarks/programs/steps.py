@@ -31,8 +31,8 @@ class State(NamedTuple):
 class TrainStep(Protocol):
     """One way to train: ``step(state, inputs) -> (state,)``."""
 
-    def init(self, params: Any, pretrained: tuple[Any, Any]) -> State:
-        """The state of the first step, at these parameters."""
+    def init(self, params: Any, statistics: Any) -> State:
+        """The state of the first step, at these parameters and BatchNorm statistics."""
         ...
 
     def __call__(self, state: State, inputs: Inputs) -> tuple[State]: ...
@@ -49,22 +49,20 @@ class TransformStep:
     Attributes:
       gradients: from parameters, statistics and inputs to the new statistics and what
         the transformation takes.
-      transformation: made from the pretrained parameters, which are thus arguments of
-        the compiled step and not constants in it.
+      transformation: its state holds all it needs of the pretrained parameters, which
+        are thus arguments of the compiled step and not constants in it.
     """
 
     gradients: Gradients
-    transformation: Callable[[Any], optax.GradientTransformation]
+    transformation: optax.GradientTransformation
 
-    def init(self, params: Any, pretrained: tuple[Any, Any]) -> State:
-        transformation = self.transformation(pretrained[0])
-        return State(params, pretrained[1], transformation.init(params))
+    def init(self, params: Any, statistics: Any) -> State:
+        return State(params, statistics, self.transformation.init(params))
 
     def __call__(self, state: State, inputs: Inputs) -> tuple[State]:
         params, statistics, opt_state = state
         statistics, gradients = self.gradients(params, statistics, inputs)
-        transformation = self.transformation(inputs.pretrained[0])
-        updates, opt_state = transformation.update(gradients, opt_state, params)
+        updates, opt_state = self.transformation.update(gradients, opt_state, params)
         return (State(optax.apply_updates(params, updates), statistics, opt_state),)
 
 
@@ -94,17 +92,17 @@ def l2_sp_steps(
         }
         return statistics, regularized
 
-    def ours(granularity):
-        def chain(pretrained):
-            anchor = {**pretrained, "head": None}
-            rule = dtnh(granularity=granularity)
-            return optax.chain(l2_sp(anchor, alpha=ALPHA), rule, optimizer)
+    # The anchor is given, as the steps do not start at the pretrained parameters.
+    anchor, _ = network.pretrained
+    pull = l2_sp(ALPHA, pretrained=anchor, new={"head": True})
 
-        return TransformStep(plain, chain)
+    def ours(granularity):
+        rule = dtnh(granularity=granularity)
+        return TransformStep(plain, optax.chain(pull, rule, optimizer))
 
     return {
-        "no regularizer": TransformStep(plain, lambda pretrained: optimizer),
-        "by hand": TransformStep(by_hand, lambda pretrained: optimizer),
+        "no regularizer": TransformStep(plain, optimizer),
+        "by hand": TransformStep(by_hand, optimizer),
         "dtnh, global": ours("global"),
         "dtnh, layer": ours("layer"),
     }
@@ -162,10 +160,10 @@ def distillation_steps(
 
     def ours(granularity):
         rule = dtnh(WEIGHT, granularity=granularity)
-        return TransformStep(pair, lambda pretrained: optax.chain(rule, optimizer))
+        return TransformStep(pair, optax.chain(rule, optimizer))
 
     return {
-        "joint loss": TransformStep(joint, lambda pretrained: optimizer),
+        "joint loss": TransformStep(joint, optimizer),
         "dtnh, global": ours("global"),
         "dtnh, layer": ours("layer"),
     }

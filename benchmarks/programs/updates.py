@@ -1,6 +1,6 @@
 """The update alone: `dtnh` on two gradients that are ready, and their weighted sum.
 
-Every program takes its last result, and ``dtnh`` its state, as donated arguments.
+Every program takes its last result, and an optimizer its state, as donated arguments.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ import jax
 import optax
 
 from benchmarks.timing import Program
-from dtnh_jax import GradientPair, dtnh, l2_sp
+from dtnh_jax import GradientPair, dtnh, dtnh_adamw, l2, l2_sp, mix_regularizers
 
 WEIGHT = 0.1
+LEARNING_RATE = 1e-3
 
 
 class Form(NamedTuple):
@@ -53,15 +54,31 @@ def _l2_sp_plain(g: Any, w: Any, w0: Any) -> Program:
 
 
 def _l2_sp_ours(g: Any, w: Any, w0: Any, **options: Any) -> Program:
-    def tx(w0):
-        return optax.chain(l2_sp(w0, alpha=WEIGHT), dtnh(**options))
-
-    def update(out, state, g, w, w0):
-        return tx(w0).update(g, state, w)
-
-    return Program(update, g, tx(w0).init(w), g, w, w0, donated=2)
+    return _optimizer(optax.chain(l2_sp(WEIGHT), dtnh(**options)), g, w, w0)
 
 
-# Both gradients, or one with the parameters as they are and as they were pretrained.
+def _adamw(g: Any, w: Any) -> Program:
+    return _optimizer(optax.adamw(LEARNING_RATE), g, w)
+
+
+def _steady(g: Any, w: Any, **options: Any) -> Program:
+    rule = dtnh_adamw(LEARNING_RATE, **options)
+    return _optimizer(optax.chain(mix_regularizers(l2_sp(), l2()), rule), g, w)
+
+
+def _optimizer(
+    tx: optax.GradientTransformation, g: Any, w: Any, start: Any | None = None
+) -> Program:
+    """An update at ``w`` of what was initialized at ``start``, by default ``w``."""
+
+    def update(out, state, g, w):
+        return tx.update(g, state, w)
+
+    return Program(update, g, tx.init(w if start is None else start), g, w, donated=2)
+
+
+# Both gradients; one, with the parameters as they are and as they were pretrained; or
+# one with the parameters, for a whole optimizer.
 PAIR = Form(2, _pair_plain, _pair_ours)
 L2_SP = Form(3, _l2_sp_plain, _l2_sp_ours)
+STEADY = Form(2, _adamw, _steady)

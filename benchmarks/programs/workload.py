@@ -42,8 +42,8 @@ class Workload:
         def moved(w):
             return w + jnp.asarray(0.01 * rng.standard_normal(w.shape), w.dtype)
 
-        params, _ = self.network.pretrained
-        return step.init(jax.tree.map(moved, params), self.network.pretrained)
+        params, statistics = self.network.pretrained
+        return step.init(jax.tree.map(moved, params), statistics)
 
     def programs(self, steps: Mapping[str, TrainStep]) -> dict[str, Program]:
         """The steps compiled; each goes on from its own parameters, donated."""

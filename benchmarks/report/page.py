@@ -39,6 +39,7 @@ SECTIONS = {
     "projection": Section(
         "Combining two gradients", sections.projections, sections.rules, plots.rules
     ),
+    "compile": Section("Compile time and memory", sections.compilations),
     "scaling": Section("Growth with size", sections.growth, plot=plots.growth),
     "collectives": Section("Communication between devices", sections.promises),
     "import_time": Section("Importing", sections.imports),

@@ -3,7 +3,14 @@
 import itertools
 from collections.abc import Sequence
 
-from benchmarks import collectives, comparison, import_time, projection, scaling
+from benchmarks import (
+    collectives,
+    comparison,
+    compile,
+    import_time,
+    projection,
+    scaling,
+)
 from benchmarks.records import Record, Row
 from benchmarks.tables import NONE, Table, markdown
 
@@ -38,6 +45,18 @@ def projections(record: Record) -> list[str]:
     ]
 
 
+def compilations(record: Record) -> list[str]:
+    """Of compile: time, its growth with the number of arrays, and temporaries."""
+    return [
+        f"To compile an update, on {record.device}:",
+        markdown(compile.compile_times(record.rows)),
+        "Seconds to trace, lower and compile, by the number of arrays:",
+        markdown(compile.growth(record.rows)),
+        "Temporaries, ours / the reference's:",
+        markdown(compile.temporaries(record.rows)),
+    ]
+
+
 def growth(record: Record) -> list[str]:
     """Of scaling: a table for each cost."""
     blocks = []
@@ -48,10 +67,10 @@ def growth(record: Record) -> list[str]:
 
 
 def promises(record: Record) -> list[str]:
-    """Of collectives: in how many programs the promise is kept, and what is added."""
+    """Of collectives: how many programs meet the goal, and what is added."""
     kept = [collectives.kept(row) for row in record.rows]
     return [
-        f"The promise is kept in {sum(kept)} of {len(kept)} programs.",
+        f"{sum(kept)} of {len(kept)} programs meet the goal.",
         markdown(collectives.table(record.rows)),
     ]
 

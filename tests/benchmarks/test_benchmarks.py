@@ -3,30 +3,33 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import process, projection, records, scaling
+from benchmarks import compile, process, projection, records, scaling
 from benchmarks.__main__ import main
 from benchmarks.collectives import added, kept
 from benchmarks.programs import shapes
 from benchmarks.report.page import Report
+
+BENCHMARKS = ("projection", "compile", "scaling", "collectives")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Results of the quick form of every benchmark, and the report on them."""
     folder = tmp_path_factory.mktemp("benchmarks") / "results"
-    for name in ("projection", "scaling", "collectives"):
+    for name in BENCHMARKS:
         main([name, "--quick", "--out", str(folder)])
     main(["report", "--folder", str(folder)])
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["projection", "scaling", "collectives"])
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_record(folder, name):
     (record,) = records.read(name, folder)
     assert record.rows
@@ -46,6 +49,78 @@ def test_projection_rows(folder):
         assert row["repetitions"] == 3
 
 
+@pytest.mark.slow
+def test_compile_rows(folder):
+    (record,) = records.read("compile", folder)
+    timed = [row for row in record.rows if compile.is_timed(row)]
+    assert [(row["arrays"], row["form"], row["ours"]) for row in timed] == [
+        (n, form, ours)
+        for n in (8, 16)
+        for form, ours in [
+            ("pair", "global"),
+            ("pair", "layer"),
+            ("pair", "leaf"),
+            ("steady", "steady rule"),
+        ]
+    ]
+    for row in timed:
+        sides = ("ours", "reference")
+        whole = {side: row["trace_s"][side] + row["xla_s"][side] for side in sides}
+        ratio = whole["ours"] / whole["reference"]
+        assert row["compile_ratio"]["median"] == pytest.approx(ratio)  # of one each
+        assert 1 < ratio < 100
+        assert row["ms"]["ours"]["median"] > 0
+    dtypes = {row["network"] for row in record.rows if not compile.is_timed(row)}
+    assert dtypes == {"tiny, float32", "tiny, bfloat16"}
+
+
+def _compile_row(n, ours, reference):
+    """Of seconds to trace and to compile."""
+    sides = ("ours", "reference")
+    return {
+        "arrays": n,
+        "form": "pair",
+        "ours": "layer",
+        "reference": "sum",
+        "compile_ratio": {"median": 5.0, "low": 4.0, "high": 6.0},
+        "trace_s": dict(zip(sides, (ours[0], reference[0]), strict=True)),
+        "xla_s": dict(zip(sides, (ours[1], reference[1]), strict=True)),
+    }
+
+
+def test_growth_of_compile_time():
+    rows = [
+        _compile_row(n, (n**2, 2 * n**2), (0.1 * n, 0.2 * n)) for n in (100, 316, 1000)
+    ]
+    assert compile.growth([*rows, {"network": "not timed"}]).cells == [
+        ["pair, layer", "30000 at 100", "3000000 at 1,000", "2.00"],
+        ["pair, sum", "30 at 100", "300 at 1,000", "1.00"],
+    ]
+
+
+def test_arrays_of_a_network_in_layers_of_four():
+    arrays = shapes.layers(316)
+    assert len(arrays) == 316
+    layers = {}
+    for name, shape in arrays.items():
+        layers.setdefault(name.partition("/")[0], []).append(shape)
+    assert {len(x) for x in layers.values()} == {4}
+    assert all(
+        kernel[-1:] == bias == scale == offset
+        for kernel, bias, scale, offset in layers.values()
+    )
+    assert len(set(arrays.values())) < 20  # as in a network, shapes recur
+
+
+def test_targets_are_of_pairs():
+    float32, bfloat16 = np.dtype("float32"), np.dtype(jnp.bfloat16)
+    on_cpu = jax.default_backend() == "cpu"
+    assert projection.target("pair", "leaf", float32) == (2.0 if on_cpu else 1.1)
+    assert projection.target("pair", "leaf", bfloat16) == (3.0 if on_cpu else None)
+    assert projection.target("L2-SP", "leaf", float32) is None
+    assert projection.target("pair", "reference_decay", float32) is None
+
+
 def test_words_moved():
     float32, bfloat16 = np.dtype("float32"), np.dtype(jnp.bfloat16)
     assert projection.moved("pair", "sum", float32) == 3
@@ -58,11 +133,17 @@ def test_words_moved():
 @pytest.mark.slow
 def test_report(folder):
     page = (folder.parent / "README.md").read_text()
-    for heading in ("Combining two gradients", "Growth with size", "Communication"):
+    for heading in (
+        "Combining two gradients",
+        "Compile time and memory",
+        "Growth with size",
+        "Communication",
+    ):
         assert f"## {heading}" in page
     for figure in ("projection-cpu.png", "scaling-cpu.png"):
         assert f"(results/{figure})" in page
         assert (folder / figure).stat().st_size > 10_000
+    assert "| 16 | pair, leaf | sum |" in page
     assert "| tiny, float32, pair: global |" in (folder / "summary.md").read_text()
 
 

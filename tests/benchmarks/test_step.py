@@ -73,6 +73,17 @@ def test_without_projection_l2_sp_is_what_is_written_by_hand(tiny, monkeypatch):
     assert not _same(_params(tiny, found["no regularizer"]), by_hand)
 
 
+def test_the_anchor_is_in_the_optimizer_state(tiny):
+    """And thus an argument of the compiled step; a new head has none."""
+    step = steps.l2_sp_steps(tiny.network, optax.sgd(0.1))["dtnh, global"]
+    params, _ = tiny.network.pretrained
+    anchor = tiny.start(step).opt_state[0].anchor
+    assert anchor["head"] == dict.fromkeys(params["head"])
+    body = {name: x for name, x in params.items() if name != "head"}
+    assert _same({name: anchor[name] for name in body}, body)
+    assert not jax.make_jaxpr(step)(tiny.start(step), tiny.inputs).consts
+
+
 def test_images_give_tokens_and_logits(tiny):
     network = tiny.network
     (logits, maps), _ = network.student(*network.pretrained, tiny.inputs.images)
@@ -84,7 +95,8 @@ def test_images_give_tokens_and_logits(tiny):
 def test_the_command_in_quick_mode(tmp_path):
     Step(quick=True, out=tmp_path).run(Console(quiet=True))
     (record,) = records.read("step", tmp_path)
-    assert any(row["target"] == 1.03 for row in record.rows)
+    target = 1.08 if jax.default_backend() == "cpu" else 1.03
+    assert any(row["target"] == target for row in record.rows)
     assert all(row["extra"]["FLOPs ratio"] > 0 for row in record.rows)
 
 

@@ -2,9 +2,11 @@
 
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.timing import Program, interleaved, quartiles, ratio
 
@@ -36,6 +38,29 @@ def test_one_function_is_compiled_anew_each_time():
     x = jnp.ones((64, 64))
     first, second = (Program(function, x) for _ in range(2))
     assert second.compile_seconds > first.compile_seconds / 20
+
+
+def test_the_cache_on_disk_is_not_used(tmp_path):
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_enable_compilation_cache": True,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    x = jnp.ones(3)
+    try:
+        for name, value in options.items():
+            jax.config.update(name, value)
+        Program(lambda x: x + 1, x)
+        assert not list(tmp_path.iterdir())
+        assert jax.config.values["jax_enable_compilation_cache"] is True
+        jax.jit(lambda x: x + 2)(x)
+        assert list(tmp_path.iterdir())
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def test_a_call_counts_until_its_result_is_there():
