@@ -1,11 +1,11 @@
-"""Equinox: L2-SP in an ordinary loop; only the optimizer changes."""
+"""Equinox: L2-SP and weight decay in an ordinary loop; only the optimizer changes."""
 
 import digits
 import equinox as eqx
 import jax
 import optax
 
-from dtnh_jax import conflict_report, dtnh, l2_sp
+from dtnh_jax import conflict_report, dtnh_sgd, l2, l2_sp, mix_regularizers
 
 
 @eqx.filter_value_and_grad
@@ -36,13 +36,8 @@ model, _, _ = fit(model, optax.adam(1e-2), *digits.source(), steps=100)
 train, (test_images, test_labels) = digits.target()
 new_head = eqx.nn.Linear(64, 5, key=head_key)
 model = eqx.tree_at(lambda m: m.layers[-1], model, new_head)
-pretrained = eqx.filter(model, eqx.is_inexact_array)
-pretrained = eqx.tree_at(lambda m: m.layers[-1], pretrained, None)
-tx = optax.chain(
-    l2_sp(pretrained, alpha=0.1, beta=0.01),
-    dtnh(granularity="layer"),
-    optax.sgd(0.1, momentum=0.9),
-)
+mix = mix_regularizers(l2_sp(new={"layers": {1: True}}), l2())
+tx = optax.chain(mix, dtnh_sgd(0.1, momentum=0.9))
 model, state, loss = fit(model, tx, *train, steps=100)
 
 accuracy = (jax.vmap(model)(test_images).argmax(-1) == test_labels).mean()

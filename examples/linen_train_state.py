@@ -1,67 +1,78 @@
-"""Flax Linen: a ``TrainState`` whose gradients are pairs."""
+"""Flax Linen with BatchNorm: a ``TrainState`` whose gradients are pairs.
+
+The penalty is distillation; ``mix_regularizers`` adds L2-SP and weight decay to it.
+"""
+
+from typing import Any
 
 import digits
 import flax.linen as nn
 import jax
 import optax
-from flax.training.train_state import TrainState
+from flax.training import train_state
 
 from dtnh_jax import (
-    GradientPair,
     conflict_report,
     dtnh,
-    l2_sp_penalty,
+    dtnh_sgd,
+    feature_distillation,
+    l2,
+    l2_sp,
+    mix_regularizers,
     pair_value_and_grad,
 )
 
 
 class Mlp(nn.Module):
     @nn.compact
-    def __call__(self, images):
-        hidden = nn.relu(nn.Dense(64, name="body")(images))
-        return nn.Dense(5, name="head")(hidden)
+    def __call__(self, images, train):
+        hidden = nn.Dense(64, name="body")(images)
+        hidden = nn.relu(nn.BatchNorm(not train, name="norm")(hidden))
+        return nn.Dense(5, name="head")(hidden), hidden
 
 
-def loss_fn(params, images, labels):
-    logits = Mlp().apply({"params": params}, images)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-@jax.jit
-def pretrain_step(state, images, labels):
-    grads = jax.grad(loss_fn)(state.params, images, labels)
-    return state.apply_gradients(grads=grads)
+class TrainState(train_state.TrainState):
+    batch_stats: Any
 
 
 @jax.jit
-def train_step(state, pretrained, images, labels):
+def train_step(state, teacher, images, labels):
+    _, wanted = Mlp().apply(teacher, images, train=False)
+
     def losses(params):
-        loss = loss_fn(params, images, labels)
-        return loss, l2_sp_penalty(params, pretrained, alpha=1.0)
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        (logits, hidden), new = Mlp().apply(
+            variables, images, train=True, mutable="batch_stats"
+        )
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return (loss, feature_distillation(hidden, wanted)), new["batch_stats"]
 
-    (loss, _), pair = pair_value_and_grad(losses)(state.params)
-    assert isinstance(pair, GradientPair)
-    return state.apply_gradients(grads=pair), loss
+    ((loss, _), stats), pair = pair_value_and_grad(losses, has_aux=True)(state.params)
+    return state.apply_gradients(grads=pair, batch_stats=stats), loss
 
 
-def new_state(params, tx):
-    return TrainState.create(apply_fn=Mlp().apply, params=params, tx=tx)
+def fit(variables, tx, teacher, images, labels, steps):
+    state = TrainState.create(apply_fn=Mlp().apply, tx=tx, **variables)
+    for _ in range(steps):
+        state, loss = train_step(state, teacher, images, labels)
+    return state, loss
 
 
 images, labels = digits.source()
-fresh = Mlp().init(jax.random.key(0), images)["params"]
-state = new_state(fresh, optax.adam(1e-2))
-for _ in range(100):
-    state = pretrain_step(state, images, labels)
+fresh = Mlp().init(jax.random.key(0), images, train=False)
+alone = optax.chain(dtnh(0.0), optax.sgd(0.1, momentum=0.9))  # a weight of 0
+state, _ = fit(fresh, alone, fresh, images, labels, steps=100)
 
-(images, labels), (test_images, test_labels) = digits.target()
-pretrained = {"body": state.params["body"], "head": None}
-params = {"body": state.params["body"], "head": fresh["head"]}
-state = new_state(params, optax.chain(dtnh(0.1), optax.sgd(0.1, momentum=0.9)))
-for _ in range(100):
-    state, loss = train_step(state, pretrained, images, labels)
+train, (test_images, test_labels) = digits.target()
+teacher = {"params": state.params, "batch_stats": state.batch_stats}
+student = teacher | {"params": {**state.params, "head": fresh["params"]["head"]}}
+mix = mix_regularizers(l2_sp(new={"head": True}), l2())
+tx = optax.chain(mix, dtnh_sgd(0.1, momentum=0.9))
+state, loss = fit(student, tx, teacher, *train, steps=100)
 
-logits = Mlp().apply({"params": state.params}, test_images)
+variables = {"params": state.params, "batch_stats": state.batch_stats}
+logits, _ = Mlp().apply(variables, test_images, train=False)
 accuracy = (logits.argmax(-1) == test_labels).mean()
 print(f"loss {loss:.3f}, held-out accuracy {accuracy:.1%}")
-print(conflict_report(state)["global"])
+for layer, values in conflict_report(state).items():
+    print(f"{layer}: cosine {values['cosine']:+.2f}, conflict in {values['rate']:.0%}")

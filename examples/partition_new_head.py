@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import conflict_report, dtnh, l2_sp
+from dtnh_jax import conflict_report, dtnh_sgd, l2, l2_sp, mix_regularizers
 
 
 def loss_fn(params, images, labels):
@@ -39,12 +39,10 @@ params = {
 params, _, _ = fit(optax.adam(1e-2), params, *digits.source(), steps=100)
 
 train, test = digits.target()
-pretrained = {"body": params["body"], "head": None}
+mix = mix_regularizers(l2_sp(), l2())
 tx = optax.partition(
     {
-        "pretrained": optax.chain(
-            l2_sp(pretrained, alpha=0.1), dtnh(), optax.sgd(0.1, momentum=0.9)
-        ),
+        "pretrained": optax.chain(mix, dtnh_sgd(0.1, momentum=0.9)),
         "new": optax.adam(1e-2),
     },
     {"body": "pretrained", "head": "new"},
@@ -54,4 +52,4 @@ params, state, loss = fit(tx, params, *train, steps=100)
 
 _, logits = loss_fn(params, *test)
 print(f"loss {loss:.3f}, held-out accuracy {(logits.argmax(-1) == test[1]).mean():.1%}")
-print(conflict_report(state)["global"])
+print(conflict_report(state)["body"])
