@@ -67,12 +67,25 @@ def boolean(name: str, value: Any, path: Path) -> None:
         raise TypeError(f"`{name}` must be booleans, got {value!r} {at(path)}")
 
 
-def transformation(name: str, value: Any) -> None:
+def label(name: str, value: Any, path: Path) -> None:
+    """Raises unless the entry ``value`` of a tree is something to tell groups by."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be labels such as strings or integers, got {value!r} "
+            f"{at(path)}"
+        ) from None
+
+
+def transformation(
+    name: str, value: Any, example: str = "optax.scale_by_adam()"
+) -> None:
     """Raises unless ``value`` is an Optax gradient transformation."""
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
-            f"`{name}` must be an optax.GradientTransformation, such as "
-            f"optax.scale_by_adam(), got {value!r}"
+            f"`{name}` must be an optax.GradientTransformation, such as {example}, "
+            f"got {value!r}"
         )
 
 

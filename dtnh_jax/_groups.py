@@ -108,16 +108,19 @@ def of_update(
 ) -> Groups:
     """The groups of a gradient, which may lack some of the parameters' arrays.
 
+    They are numbered as ``init`` has numbered those of the parameters.
+
     Raises:
       ValueError: where there are other groups than the ``at_init`` of the parameters.
     """
-    groups = divide_(gradient)
-    if len(groups.names) < at_init and params is not None:
-        whole = divide_(params)
-        slots = dict(zip(_trees.Layout(params).keys, whole.slots, strict=True))
-        keys = _trees.Layout(gradient).keys
-        if all(key in slots for key in keys):
-            groups = whole._replace(slots=tuple(slots[key] for key in keys))
+    keys = _trees.Layout(gradient).keys
+    of_params = keys if params is None else _trees.Layout(params).keys
+    if set(keys) < set(of_params):
+        groups = divide_(params)
+        slots = dict(zip(of_params, groups.slots, strict=True))
+        groups = groups._replace(slots=tuple(slots[key] for key in keys))
+    else:
+        groups = divide_(gradient)
     if len(groups.names) != at_init:
         raise ValueError(
             f"the gradients fall into {len(groups.names)} groups, but the parameters "
@@ -127,15 +130,21 @@ def of_update(
     return groups
 
 
-def warn_of_flat(tree: Any, granularity: Granularity) -> None:
-    """Warns where "layer" finds no layers: several matrices in one flat container."""
-    if granularity != "layer":
+def warn_of_flat(tree: Any, granularity: Granularity, stacked: Stacked = None) -> None:
+    """Warns where "layer" finds no layers: several matrices in one flat container.
+
+    That is a list, or a dict at the root: any other dict has a name, and so has the
+    module whose attributes the arrays are.
+    """
+    if not (isinstance(granularity, str) and granularity == "layer"):
         return
     layout = _trees.Layout(tree)
+    axes = _stacked_axes(layout, tree, stacked)
+    arrays = zip(layout.paths, layout.leaves(tree), axes, strict=True)
     matrices = Counter(
         path[:-1]
-        for path, x in zip(layout.paths, layout.leaves(tree), strict=True)
-        if jnp.ndim(x) > 1 and (len(path) == 1 or not isinstance(path[-1], _NAMED))
+        for path, x, axis in arrays
+        if jnp.ndim(x) - (axis is not None) > 1 and _is_nameless(path)
     )
     for parent, count in matrices.items():
         if count > 1:
@@ -148,7 +157,14 @@ def warn_of_flat(tree: Any, granularity: Granularity) -> None:
             )
 
 
-_NAMED = (DictKey, GetAttrKey)
+def _is_nameless(path: _trees.Path) -> bool:
+    """Whether an array may be the whole of a layer, for what its path says."""
+    match path:
+        case (DictKey(key=name),):
+            return "bias" not in str(name)  # that of several heads has two axes
+        case (*_, last):
+            return not isinstance(last, DictKey | GetAttrKey)
+    return False
 
 
 def encode(names: Sequence[str]) -> jax.Array:
@@ -170,10 +186,9 @@ def _together(
         drop = 1 if granularity == "layer" else 0
         keys = [key[: len(key) - drop] for key in layout.keys]
         return keys, _unique(keys, "/".join, lambda key: keystr(_dict_path(key)))
-    labels = granularity
-    if not _trees.is_tree(labels):
-        labels = granularity(tree)
-    found = layout.match(labels, "granularity")
+    found = layout.match(_trees.resolve(granularity, tree), "granularity")
+    for path, label in zip(layout.paths, found, strict=True):
+        _checks.label("granularity", label, path)
     return found, _unique(found, str, repr)
 
 
@@ -195,8 +210,7 @@ def _stacked_axes(
     """The stacked axis of each array, not negative; None where there is none."""
     if stacked is None:
         return [None] * len(layout)
-    entries = stacked(tree) if callable(stacked) else stacked
-    axes = layout.match(entries, "stacked", default=None)
+    axes = layout.match(_trees.resolve(stacked, tree), "stacked", default=None)
     arrays = zip(layout.paths, layout.leaves(tree), axes, strict=True)
     return [None if a is None else _axis(p, x, a) for p, x, a in arrays]
 

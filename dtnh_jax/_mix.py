@@ -1,5 +1,7 @@
 """Several regularizers as one, each scaled to unit norm."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -68,10 +70,9 @@ def mix_regularizers(
       >>> tx = optax.chain(mix, dtnh_adamw(1e-3))
     """
     for i, maker in enumerate(makers):
-        _checks.transformation(f"makers[{i}]", maker)
+        _checks.transformation(f"makers[{i}]", maker, "l2_sp()")
     if weights is not None:
-        for i, weight in enumerate(weights):
-            _checks.not_negative(f"weights[{i}]", weight)
+        weights = _checked(weights, len(makers))
     _axes.check(axis_name)
     makers = tuple(map(optax.with_extra_args_support, makers))
 
@@ -105,6 +106,29 @@ def mix_regularizers(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+def _checked(weights: Any, makers: int) -> tuple[Any, ...]:
+    """The weights, which are numbers, as many as ``update`` could need."""
+    try:
+        weights = tuple(weights)
+    except TypeError:
+        raise TypeError(
+            "`weights` must be a sequence of numbers, one per regularizer, got "
+            f"{weights!r}"
+        ) from None
+    for i, weight in enumerate(weights):
+        _checks.not_negative(f"weights[{i}]", weight)
+    if not makers <= len(weights) <= makers + 1:
+        raise _wrong_count(len(weights), makers)
+    return weights
+
+
+def _wrong_count(weights: int, regularizers: int) -> ValueError:
+    return ValueError(
+        f"`weights` has {weights} numbers for {regularizers} regularizers: one per "
+        "maker, and one more where `update` is given a regularizer gradient"
+    )
+
+
 def _mix(
     gradient: Any, members: list[Any], weights: Any, axis_name: _axes.AxisName
 ) -> Any:
@@ -113,19 +137,17 @@ def _mix(
             "mix_regularizers has nothing to mix: give it makers, such as l2_sp() and "
             "l2(), or its update a GradientPair"
         )
-    weights = [1.0] * len(members) if weights is None else weights
+    weights = (1.0,) * len(members) if weights is None else weights
     if len(weights) != len(members):
-        raise ValueError(
-            f"`weights` has {len(weights)} numbers for {len(members)} regularizers: "
-            "one per maker, and one more where `update` is given a regularizer gradient"
-        )
+        raise _wrong_count(len(weights), len(members))
     layout = _trees.Layout(gradient)
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
     axes = _axes.find(axis_name, layout, lists)
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
-    norms = _sums.norms(squares, _sums.floor(lists[0], groups, dtype))
+    lowest = _sums.floor(lists[0], groups, dtype)
+    norms = [_sums.norms(square, lowest) for square in squares]
     # One scalar each, for the kernels of all arrays.
     factors = jax.lax.optimization_barrier(
         [
@@ -137,7 +159,7 @@ def _mix(
     def mixed(*arrays: jax.Array) -> jax.Array:
         wide = (_precision.accumulate_in(dtype, x) for x in arrays)
         parts = map(_precision.times, wide, factors)
-        kind = jnp.result_type(*(x.dtype for x in arrays))
-        return sum(parts, start=jnp.zeros((), kind)).astype(kind)
+        kind = functools.reduce(jnp.promote_types, (x.dtype for x in arrays))
+        return functools.reduce(operator.add, parts).astype(kind)
 
     return layout.build(map(mixed, *lists))

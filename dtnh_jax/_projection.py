@@ -223,7 +223,7 @@ def project_conflict(
             f"{_checks.describe(pair)}"
         )
     pair = _checks.as_pair(pair, None)
-    _groups.warn_of_flat(pair.empirical, granularity)
+    _groups.warn_of_flat(pair.empirical, granularity, stacked)
     groups = _groups.divide(pair.empirical, granularity, stacked, axis_name)
     layout = _trees.Layout(pair.empirical)
     g, r = (layout.arrays(half) for half in pair)

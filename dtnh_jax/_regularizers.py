@@ -212,7 +212,9 @@ def _anchor(path: _trees.Path, w: Any, w0: Any) -> Any:
 def _copy(x: Any) -> Any:
     """A buffer of its own, so that parameters and state can be donated."""
     # Abstract parameters, which Optax allows in `init`, make an abstract state.
-    return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.array(x, copy=True)
+    if x is None or isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    return jnp.array(x, copy=True)
 
 
 def _scaled(x: jax.Array, factor: Any) -> jax.Array:
@@ -235,8 +237,7 @@ def _flags(
     name: str, entries: Any, layout: _trees.Layout, params: Any, **default: Any
 ) -> list[bool]:
     """The boolean of each array, from a tree or a function that makes one."""
-    if entries is not None and not _trees.is_tree(entries) and callable(entries):
-        entries = entries(params)
+    entries = _trees.resolve(entries, params)
     if entries is None:
         return [False] * len(layout)
     flags = layout.match(entries, name, **default)

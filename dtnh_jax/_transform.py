@@ -195,7 +195,7 @@ def dtnh(
     def init_fn(params: optax.Params) -> DtnhState:
         if inner is not None:
             _inner.refuse_negating(inner, params)
-        _groups.warn_of_flat(params, granularity)
+        _groups.warn_of_flat(params, granularity, stacked)
         names = divide(params).names
         return DtnhState(
             count=jnp.zeros((), jnp.int32),

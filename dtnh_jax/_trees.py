@@ -38,7 +38,7 @@ class Layout:
 
     def leaves(self, tree: Any) -> list[Any]:
         """What ``tree``, of the same structure, has in place of each array."""
-        return self._pick(self._treedef.flatten_up_to(tree))
+        return self._pick(self._flatten(tree))
 
     def arrays(self, tree: Any) -> list[jax.Array]:
         """The arrays of ``tree``, which has one wherever this tree has one."""
@@ -53,7 +53,7 @@ class Layout:
 
     def replace(self, tree: Any, leaves: Any) -> Any:
         """``tree``, of the same structure, with ``leaves`` in place of the arrays."""
-        whole = self._treedef.flatten_up_to(tree)
+        whole = self._flatten(tree)
         for i, leaf in zip(self._live, leaves, strict=True):
             whole[i] = leaf
         return self._treedef.unflatten(whole)
@@ -75,10 +75,10 @@ class Layout:
         known = dict(zip(keys, (entry for _, entry in flat), strict=True))
         ends = [_end(known, key) for key in self._keys]
         matched = {k[:end] for k, end in zip(self._keys, ends, strict=True) if end >= 0}
-        here = set(self._keys)
+        without_arrays = set(self._keys) - set(self.keys)
         for path, key in zip((path for path, _ in flat), keys, strict=True):
             # What is below a position without arrays is of no use there, and no error.
-            if here and key not in matched and _end(here, key) < 0:
+            if key not in matched and _end(without_arrays, key) < 0:
                 raise ValueError(
                     f"`{name}` has an entry {at(path)} that matches nothing; there are "
                     f"{_some(self._paths)}"
@@ -92,6 +92,15 @@ class Layout:
                 )
             found.append(default if ends[i] < 0 else known[self._keys[i][: ends[i]]])
         return found
+
+    def _flatten(self, tree: Any) -> list[Any]:
+        try:
+            return self._treedef.flatten_up_to(tree)
+        except ValueError as error:
+            raise ValueError(
+                "parameters, gradients and state must be of one structure, that of "
+                f"what `init` was given: {error}"
+            ) from error
 
     def _pick(self, items: list[Any]) -> list[Any]:
         return [items[i] for i in self._live]
@@ -110,6 +119,14 @@ def is_inexact(leaf: Any) -> bool:
 def is_tree(x: Any) -> bool:
     """Whether ``x`` is a container with something in it, and no leaf itself."""
     return not jax.tree_util.all_leaves([x]) and bool(jax.tree.leaves(x))
+
+
+def resolve(entries: Any, tree: Any) -> Any:
+    """``entries``, or what they make of ``tree`` if they are a function, no tree.
+
+    A tree may itself be callable, such as an Equinox module.
+    """
+    return entries(tree) if callable(entries) and not is_tree(entries) else entries
 
 
 def at(path: Path) -> str:
