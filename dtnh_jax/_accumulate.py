@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import _checks, _precision, _reference
+from dtnh_jax import _checks, _precision, _reference, _trees
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._select import select
 
@@ -73,7 +73,8 @@ def multi_steps(
     def init_fn(params: optax.Params) -> optax.MultiStepsState:
         skip_state = ()
         if should_skip_update_fn is not None:
-            zeros = jax.tree.map(jnp.zeros_like, params)
+            layout = _trees.Layout(params)
+            zeros = layout.build(map(jnp.zeros_like, layout.leaves(params)))
             start = GradientPair(zeros, zeros), jnp.zeros((), jnp.int32), params
             _, skip_state = should_skip_update_fn(*start)
         return optax.MultiStepsState(
