@@ -1,7 +1,9 @@
 """Every example in the docstrings, README and docs runs and prints what it says."""
 
+import contextlib
 import doctest
 import importlib
+import io
 import pkgutil
 import re
 from pathlib import Path
@@ -27,6 +29,9 @@ BLOCK = re.compile(
     r"^```(?:python|\{code-cell\} python)\n(?::[^\n]*\n)*(.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
+# The same, and the blocks that show what was printed.
+SHOWN = re.compile(BLOCK.pattern + r"|^```text\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 INCLUDED = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
 
 
@@ -46,11 +51,28 @@ def _pages():
 
 
 def _run(page):
-    """Runs a page's Python blocks one after another, as a reader would."""
-    scope = {}
-    for block in BLOCK.findall(page.read_text()):
-        exec(compile(block, str(page), "exec"), scope)
+    """Runs a page's Python blocks one after another, as a reader would.
+
+    A block of text after them must show what they printed since the last one.
+    """
+    scope, printed = {}, io.StringIO()
+    for block, shown in SHOWN.findall(page.read_text()):
+        if block:
+            with contextlib.redirect_stdout(printed):
+                exec(compile(block, str(page), "exec"), scope)
+        elif printed.getvalue():  # else it shows something else than Python's output
+            _check_shown(shown, printed.getvalue())
+            printed = io.StringIO()
     return scope
+
+
+def _check_shown(shown, printed):
+    """The same words, and numbers that are close: digits differ between machines."""
+    words = (NUMBER.sub("#", text).split() for text in (shown, printed))
+    assert next(words) == next(words), printed
+    pairs = zip(*(map(float, NUMBER.findall(x)) for x in (shown, printed)), strict=True)
+    for expected, actual in pairs:
+        assert actual == pytest.approx(expected, rel=0.1, abs=0.1), printed
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -91,6 +113,17 @@ def test_every_cell_of_a_notebook_is_found(tmp_path):
     for notebook in NOTEBOOKS:
         text = notebook.read_text()
         assert len(BLOCK.findall(text)) == text.count("```{code-cell}")
+
+
+@pytest.mark.parametrize("shown", ["cosine -0.62 of 3", "cosine -0.5 or 3", "-0.5 3"])
+def test_a_page_that_shows_something_else_is_found(tmp_path, shown):
+    page = tmp_path / "page.md"
+    block = '```python\nprint("cosine -0.5 of 3")\n```\n\n```text\n{}\n```\n'
+    page.write_text(block.format("cosine -0.54 of 3"))
+    _run(page)
+    page.write_text(block.format(shown))
+    with pytest.raises(AssertionError):
+        _run(page)
 
 
 @pytest.mark.parametrize("name", dtnh_jax.__all__)
