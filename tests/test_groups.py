@@ -1,5 +1,8 @@
-"""Which leaves go together, and what the groups are called."""
+"""Which leaves go together, what the groups are called, and where layers are missed."""
 
+import warnings
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,79 +10,104 @@ import optax
 import pytest
 from jax.tree_util import tree_map_with_path
 
-from dtnh_jax import GradientPair, dtnh, project_conflict
+from dtnh_jax import (
+    GradientPair,
+    conflict_report,
+    dtnh,
+    dtnh_sgd,
+    l2_sp,
+    project_conflict,
+)
 from dtnh_jax._groups import divide
 
+MATRIX, VECTOR = np.ones((2, 2), np.float32), np.ones(2, np.float32)
 NETWORK = {
-    "body": [{"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, {"scale": jnp.ones(2)}],
-    "head": {"kernel": jnp.ones((2, 3)), "bias": None},
+    "body": [{"kernel": MATRIX, "bias": VECTOR}, {"scale": VECTOR}],
+    "head": {"kernel": np.ones((2, 3), np.float32), "bias": None},
 }
 
 
+def of_arrays(tree, granularity):
+    """The name of each array's group, in flattening order."""
+    groups = divide(tree, granularity)
+    return [groups.names[slot.first] for slot in groups.slots]
+
+
 @pytest.mark.parametrize(
-    ("granularity", "names", "of_leaf"),
+    ("granularity", "names"),
     [
-        ("global", ("global",), (0, 0, 0, 0)),
-        ("layer", ("body/0", "body/1", "head"), (0, 0, 1, 2)),
-        (
-            "leaf",
-            ("body/0/bias", "body/0/kernel", "body/1/scale", "head/kernel"),
-            (0, 1, 2, 3),
-        ),
-        ({"body": "old", "head": "new"}, ("old", "new"), (0, 0, 0, 1)),
-        ({"body": [1, 2], "head": 1}, ("1", "2"), (0, 0, 1, 0)),
+        ("global", ["global"] * 4),
+        ("layer", ["body/0", "body/0", "body/1", "head"]),
+        ("leaf", ["body/0/bias", "body/0/kernel", "body/1/scale", "head/kernel"]),
+        ({"body": "old", "head": "new"}, ["old", "old", "old", "new"]),
+        ({"body": [1, 2], "head": 1}, ["1", "1", "2", "1"]),
         (
             lambda tree: tree_map_with_path(lambda path, _: path[0].key, tree),
-            ("body", "head"),
-            (0, 0, 0, 1),
+            ["body", "body", "body", "head"],
         ),
     ],
 )
-def test_groups(granularity, names, of_leaf):
-    assert divide(NETWORK, granularity) == (names, of_leaf)
+def test_groups(granularity, names):
+    assert of_arrays(NETWORK, granularity) == names
+    assert divide(NETWORK, granularity).names == tuple(dict.fromkeys(names))
 
 
-def test_arrays_at_the_root_are_one_layer():
-    assert divide({"w": 1.0, "b": 1.0}, "layer").names == ("(root)",)
-    assert divide(jnp.ones(2), "leaf").names == ("(root)",)
-
-
-def test_names_stay_apart_when_a_key_holds_a_slash():
-    groups = divide({"a/b": {"w": 1.0}, "a": {"b": {"w": 1.0}}}, "layer")
-    assert len(set(groups.names)) == 2
-    assert groups.of_leaf == (0, 1)
-
-
-def test_an_nnx_variable_is_an_array_not_a_layer():
-    nnx = pytest.importorskip("flax.nnx")
-    model = nnx.Sequential(
-        nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1))
-    )
-    state = nnx.state(model, nnx.Param)
-    assert divide(state, "layer").names == ("layers/0", "layers/1")
-    assert divide(nnx.to_pure_dict(state), "layer") == divide(state, "layer")
-    assert "layers/0/kernel" in divide(state, "leaf").names
+@pytest.mark.parametrize("granularity", ["layer", "leaf"])
+@pytest.mark.parametrize(
+    ("tree", "names"),
+    [
+        (MATRIX, {"layer": ["(root)"], "leaf": ["(root)"]}),
+        ({"b": 1.0, "w": 1.0}, {"layer": ["(root)"] * 2, "leaf": ["b", "w"]}),
+        (
+            {"a/b": {"w": 1.0}, "a": {"b": {"w": 1.0}}},
+            {
+                "layer": ["['a']['b']", "['a/b']"],
+                "leaf": ["['a']['b']['w']", "['a/b']['w']"],
+            },
+        ),
+    ],
+)
+def test_names_at_the_root_and_with_slashes(tree, names, granularity):
+    assert of_arrays(tree, granularity) == names[granularity]
 
 
 @pytest.mark.parametrize(
-    "labels", [{"body": "a"}, {"body": ["a"], "head": "b"}, ["a"], lambda tree: {}]
+    ("labels", "names"), [([1, "1"], ["1", "'1'"]), (["", "x"], ["(root)", "x"])]
 )
-def test_labels_that_do_not_fit(labels):
-    with pytest.raises(ValueError, match="labels of `granularity` do not fit"):
-        divide(NETWORK, labels)
+def test_labels_that_print_alike_stay_apart(labels, names):
+    assert of_arrays([MATRIX, MATRIX], labels) == names
+
+
+@pytest.mark.parametrize(
+    ("granularity", "error", "says"),
+    [
+        ({"body": "a"}, ValueError, r"no entry for the array at \['head'\]\['kernel'"),
+        ({"body": ["a"], "head": "b"}, ValueError, r"array at \['body'\]\[1\]"),
+        (["a"], ValueError, r"entry at \[0\] that matches nothing; there are \['body'"),
+        (lambda tree: {}, ValueError, "has entries for nothing"),
+        (jax.tree.map(np.asarray, NETWORK), TypeError, "labels such as strings"),
+        ("module", ValueError, "one of"),
+        (3, TypeError, "pytree of labels"),
+        ({}, TypeError, "pytree of labels"),
+    ],
+)
+def test_labels_that_do_not_fit(granularity, error, says):
+    with pytest.raises(error, match=f"`granularity`.*{says}"):
+        divide(NETWORK, granularity)
 
 
 def test_labels_behave_as_layers_when_they_say_the_same():
     rng = np.random.default_rng(0)
-    g, r = (
-        jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape)), NETWORK)
-        for _ in range(2)
+    pair = GradientPair(
+        *(
+            jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape)), NETWORK)
+            for _ in range(2)
+        )
     )
     labels = {"body": ["x", "y"], "head": "z"}
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        project_conflict(r, g, granularity=labels),
-        project_conflict(r, g, granularity="layer"),
+    chex.assert_trees_all_equal(
+        project_conflict(pair, granularity=labels),
+        project_conflict(pair, granularity="layer"),
     )
 
 
@@ -92,13 +120,168 @@ def test_masked_leaves_belong_to_no_group():
     g = jax.tree.map(jnp.ones_like, NETWORK)
     r = jax.tree.map(lambda x: -jnp.ones_like(x), NETWORK)
     d, state = tx.update(g, tx.init(NETWORK), NETWORK, regularizer_grads=r)
-    assert state.inner_state.conflict.cosine.shape == (2,)
-    np.testing.assert_array_equal(d["head"]["kernel"], g["head"]["kernel"])
-    np.testing.assert_allclose(d["body"][0]["bias"], jnp.ones(2), 1e-6)
+    assert list(conflict_report(state)) == ["body/0", "body/1"]
+    chex.assert_trees_all_equal(d["head"], g["head"])
+    chex.assert_trees_all_close(d["body"], g["body"])
 
 
-def test_the_state_knows_the_groups_of_the_parameters():
-    tx = dtnh(granularity={"body": "old", "head": "new"})
-    state = tx.init(NETWORK)
-    assert np.asarray(state.group_names).tobytes() == b"oldnew"
-    tx.update(GradientPair(NETWORK, NETWORK), state)
+@pytest.mark.parametrize("granularity", [{"a": "A", "b": "B", "c": "A"}, "leaf"])
+def test_groups_keep_their_numbers_where_gradients_are_missing(granularity):
+    """Without ``a``, whose group ``init`` numbered first, B is the first to be seen."""
+    params = dict.fromkeys("abc", VECTOR)
+    g = {"a": None, "b": VECTOR, "c": -VECTOR}
+    r = {"a": None, "b": -VECTOR, "c": -VECTOR}
+    tx = dtnh(granularity=granularity)
+    _, state = tx.update(GradientPair(g, r), tx.init(params), params)
+    found = {name: round(x["cosine"]) for name, x in conflict_report(state).items()}
+    assert found == (
+        {"a": 0, "b": -1, "c": 1} if granularity == "leaf" else {"A": 1, "B": -1}
+    )
+
+
+def test_gradients_of_other_groups_than_those_of_init():
+    tx = dtnh(granularity="leaf")
+    state = tx.init({"a": VECTOR})
+    g = {"a": VECTOR, "b": VECTOR}
+    for params in (None, g):
+        with pytest.raises(ValueError, match="into 2 groups, but the parameters"):
+            tx.update(GradientPair(g, g), state, params)
+
+
+# L1: NNX, whose Variables are boxes around one array each.
+
+
+def nnx_networks():
+    nnx = pytest.importorskip("flax.nnx")
+    rngs = nnx.Rngs(0)
+    return nnx, {
+        "linear": (nnx.Linear(4, 3, rngs=rngs), ["(root)"] * 2),
+        "sequential": (
+            nnx.Sequential(nnx.Linear(4, 3, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)),
+            ["layers/0"] * 2 + ["layers/1"] * 2,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["linear", "sequential"])
+def test_an_nnx_module_and_its_states_have_the_same_layers(name):
+    nnx, networks = nnx_networks()
+    module, names = networks[name]
+    state = nnx.state(module)
+    for tree in (module, state, nnx.to_pure_dict(state)):
+        assert of_arrays(tree, "layer") == names
+        assert of_arrays(tree, "leaf")[0].endswith("bias")
+
+
+@pytest.mark.parametrize("way", ["jax.grad", "nnx.grad"])
+def test_an_nnx_module_itself_as_the_parameters(way):
+    """``jax.grad`` gives a module, ``nnx.grad`` a state: as parameters belong to it."""
+    nnx, networks = nnx_networks()
+    module, _ = networks["linear"]
+    start = nnx.clone(module)
+    params = module if way == "jax.grad" else nnx.state(module)
+    tx = optax.chain(l2_sp(), dtnh(granularity="layer"))
+    state = tx.init(params)
+    module.kernel[...] += 1.0
+    grad = jax.grad if way == "jax.grad" else nnx.grad
+    g = grad(lambda m: jnp.sum(m(jnp.ones((1, 4)))))(module)
+    d, state = tx.update(g, state, params)
+    assert list(conflict_report(state)) == ["(root)"]
+    expected = jax.tree.map(
+        lambda g, w, w0: g + w - w0,
+        *map(
+            nnx.to_pure_dict,
+            (
+                nnx.state(g) if way == "jax.grad" else g,
+                nnx.state(module),
+                nnx.state(start),
+            ),
+        ),
+    )
+    d = nnx.to_pure_dict(nnx.state(d) if way == "jax.grad" else d)
+    chex.assert_trees_all_close(d, expected)
+
+
+# L2: what paths do not divide into layers.
+
+FLAT = {
+    "list": [MATRIX, VECTOR, MATRIX, VECTOR],
+    "tuple": (MATRIX, MATRIX),
+    "dict": {"W1": MATRIX, "b1": VECTOR, "W2": MATRIX, "b2": VECTOR},
+    "Keras paths": {"d/kernel": MATRIX, "d/bias": VECTOR, "e/kernel": MATRIX},
+    "list of a module": {"body": [MATRIX, VECTOR, MATRIX], "head": {"w": MATRIX}},
+}
+LAYERED = {
+    "array": MATRIX,
+    "layer": {"kernel": MATRIX, "bias": VECTOR},
+    "matrix": {"w": MATRIX},
+    "list of one": [MATRIX, VECTOR],
+    "norm": {"scale": VECTOR, "bias": VECTOR},
+    "norms": [VECTOR, VECTOR, VECTOR],
+    "several heads": {"kernel": np.ones((2, 2, 2)), "bias": MATRIX},
+    "layers": [{"w": MATRIX, "b": VECTOR}, {"w": MATRIX, "b": VECTOR}],
+    "pairs": [(MATRIX, VECTOR), (MATRIX, VECTOR)],
+    "cell": {"cell": {"ii": MATRIX, "hh": MATRIX}},
+}
+
+
+def _eqx(name, *args):
+    eqx = pytest.importorskip("equinox")
+    module = getattr(eqx.nn, name)(*args, key=jax.random.key(0))
+    return eqx.filter(module, eqx.is_array)
+
+
+def _nnx(name, *args):
+    nnx = pytest.importorskip("flax.nnx")
+    return nnx.state(getattr(nnx, name)(*args, rngs=nnx.Rngs(0)), nnx.Param)
+
+
+MODULES = {
+    "Equinox LSTM": lambda: _eqx("LSTMCell", 2, 3),
+    "Equinox attention": lambda: _eqx("MultiheadAttention", 2, 4),
+    "NNX LSTM": lambda: _nnx("LSTMCell", 2, 3),
+    "NNX LoRA": lambda: _nnx("LoRA", 2, 1, 3),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_containers_warn_once_with_the_remedy(name):
+    params = jax.tree.map(jnp.asarray, FLAT[name])
+    where = r"\['body'\]" if name == "list of a module" else "the root"
+    says = f"the 2 matrices at {where}.*pass labels, a tree of the same structure"
+    with pytest.warns(UserWarning, match=says) as caught:
+        state = dtnh_sgd(1e-3).init(params)
+    assert len(caught) == 1
+    dtnh_sgd(1e-3).update(GradientPair(params, params), state, params)
+    with pytest.warns(UserWarning, match=says):
+        project_conflict(GradientPair(params, params), granularity="layer")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            dtnh(granularity="layer").init(params)
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_labels_and_other_granularities_silence_the_warning(name):
+    params = FLAT[name]
+    labels = tree_map_with_path(lambda path, _: str(path), params)
+    for granularity in (labels, lambda _: labels, "leaf", "global"):
+        dtnh(granularity=granularity).init(params)
+
+
+@pytest.mark.parametrize("name", [*LAYERED, *MODULES])
+def test_layers_do_not_warn(name):
+    tree = LAYERED[name] if name in LAYERED else MODULES[name]()
+    dtnh(granularity="layer").init(tree)
+    dtnh(granularity="layer").init(
+        jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tree))
+    )
+
+
+def test_stacked_layers_at_the_root_do_not_warn():
+    """Of ``w`` and ``b`` each layer has a matrix and a vector."""
+    tree = {"w": np.ones((3, 2, 2), np.float32), "b": np.ones((3, 2), np.float32)}
+    dtnh(granularity="layer", stacked=0).init(tree)
+    with pytest.warns(UserWarning, match="the 2 matrices at the root"):
+        dtnh(granularity="layer").init(tree)

@@ -1,0 +1,198 @@
+"""Trees of the user's are matched by path: containers, prefixes, extra entries."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dtnh_jax import dtnh, l2, l2_sp
+from dtnh_jax._groups import divide
+from dtnh_jax._trees import Layout
+
+
+def module():
+    nnx = pytest.importorskip("flax.nnx")
+    rngs = nnx.Rngs(0)
+    return nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs))
+
+
+def state():
+    return pytest.importorskip("flax.nnx").state(module())
+
+
+def plain():
+    return pytest.importorskip("flax.nnx").to_pure_dict(state())
+
+
+def frozen():
+    return pytest.importorskip("flax.core").freeze(plain())
+
+
+def listed():
+    """An integer key of a state stands for a place in a list."""
+    return {"layers": [plain()["layers"][i] for i in range(2)]}
+
+
+CONTAINERS = [module, state, plain, frozen, listed]
+containers = pytest.mark.parametrize("of", CONTAINERS, ids=lambda f: f.__name__)
+entries = pytest.mark.parametrize("by", CONTAINERS, ids=lambda f: f.__name__)
+
+
+def with_leaves(tree, leaves):
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+KEYS = [("layers", i, name) for i in "01" for name in ("bias", "kernel")]
+
+
+@containers
+@entries
+def test_any_container_may_stand_for_any_other(of, by):
+    tree, other = of(), with_leaves(by(), range(4))
+    assert list(Layout(tree).keys) == KEYS
+    assert Layout(tree).match(other, "name") == [0, 1, 2, 3]
+
+
+@containers
+@pytest.mark.parametrize(
+    ("prefix", "found"),
+    [
+        (5, [5] * 4),
+        (None, [None] * 4),
+        ({"layers": 5}, [5] * 4),
+        ({"layers": [5, 6]}, [5, 5, 6, 6]),
+        ({"layers": {0: 5, 1: {"bias": 6, "kernel": 7}}}, [5, 5, 6, 7]),
+        ({"layers": {"0": None, "1": 6}}, [None, None, 6, 6]),
+        ({"layers": {1: {"bias": 6}}}, ["", "", 6, ""]),
+        ({}, [""] * 4),
+    ],
+)
+def test_an_entry_holds_for_everything_below_it(of, prefix, found):
+    assert Layout(of()).match(prefix, "name", default="") == found
+
+
+TREES_OF_THE_USER = {
+    "granularity": lambda tree: divide(module(), tree),
+    "stacked": lambda tree: divide(module(), "layer", tree),
+    "pretrained": lambda tree: l2_sp(pretrained=tree).init(module()),
+    "new": lambda tree: l2_sp(new=tree).init(module()),
+    "mask": lambda tree: l2(mask=tree).update(plain(), (), plain()),
+}
+
+
+@pytest.mark.parametrize("name", TREES_OF_THE_USER)
+@pytest.mark.parametrize(
+    ("broken", "where"),
+    [
+        ({"layers": "x", "typo": "x"}, "['typo']"),
+        ({"layers": {0: "x", 1: None}, "typo": None}, "['typo']"),
+        ({"layers": {0: "x", 1: {"bias": "x", "typo": "x"}}}, "['layers'][1]['typo']"),
+        ({"layers": {0: "x", 1: {"bias": {"typo": "x"}}}}, "[1]['bias']['typo']"),
+        ({"layers": ["x", "x", "x"]}, "['layers'][2]"),
+    ],
+)
+def test_an_entry_that_matches_nothing_is_named(name, broken, where):
+    """Whatever the entry is, and whatever is missing besides."""
+    says = rf"`{name}` has an entry at .*{re.escape(where)}.* that matches nothing"
+    with pytest.raises(ValueError, match=says):
+        TREES_OF_THE_USER[name](broken)
+
+
+def test_specs_are_matched_too():
+    tx = dtnh(axis_name={"w": jax.P("x"), "typo": jax.P()})
+    g = {"w": jnp.ones(2)}
+    state = tx.init(g)
+    with pytest.raises(ValueError, match=r"`axis_name` has an entry at \['typo'\]"):
+        tx.update(g, state, regularizer_grads=g)
+
+
+@containers
+@pytest.mark.parametrize("by", [plain, frozen, state, module], ids=lambda f: f.__name__)
+def test_everything_takes_any_container(of, by):
+    """Labels, ``stacked``, ``new`` and ``pretrained``, of which one array is new."""
+    params, other = of(), by()
+    labels = with_leaves(other, ["a", "b", "b", "a"])
+    groups = divide(params, labels, with_leaves(other, [0, 0, -1, 1]))
+    of_two = ["b[0]", "b[1]"]
+    of_three = ["a[0 of 3]", "a[1 of 3]", "a[2 of 3]"]
+    assert groups.names == (*of_three, *of_two, "a[0 of 2]", "a[1 of 2]")
+    assert [slot.first for slot in groups.slots] == [0, 3, 3, 5]
+    new = with_leaves(other, [True, False, False, False])
+    pretrained = jax.tree.map(lambda x: x + 1, other)
+    anchor = l2_sp(pretrained=pretrained, new=new).init(params).anchor
+    expected = [x + 1 for x in jax.tree.leaves(params)][1:]
+    chex.assert_trees_all_equal(jax.tree.leaves(anchor), expected)
+
+
+class Call:
+    """Mixed into a module that is itself a function."""
+
+    def __call__(self, *args):
+        raise AssertionError("called, though it is a tree")
+
+
+def callable_module(*fields):
+    eqx = pytest.importorskip("equinox")
+
+    class Net(eqx.Module, Call):
+        a: object
+        b: object
+
+    return Net(*fields)
+
+
+def test_a_tree_that_is_callable_is_a_tree():
+    params = callable_module(jnp.ones((2, 2)), jnp.ones((2, 2)))
+    assert divide(params, callable_module("x", "y")).names == ("x", "y")
+    stacked = divide(params, "leaf", callable_module(0, None))
+    assert stacked.names == ("a[0]", "a[1]", "b")
+    assert l2_sp(new=callable_module(True, False)).init(params).anchor.a is None
+    mask = callable_module(False, True)
+    r = l2(mask=mask).update(params, (), params)[0].regularizer
+    chex.assert_trees_all_equal(r.a, 0 * params.a)
+    chex.assert_trees_all_equal(r.b, params.b)
+
+
+def test_positions_without_arrays_take_what_they_like():
+    """No array is there, so an entry at it, or below it, is of no use and no error."""
+    tree = {
+        "w": jnp.ones(2),
+        "none": None,
+        "masked": optax.MaskedNode(),
+        "f": len,
+        "count": jnp.ones((), int),
+        "empty": {},
+    }
+    layout = Layout(tree)
+    assert layout.keys == [("w",)]
+    entries = dict.fromkeys(tree, 1) | {"none": {"deep": {"er": 1}}, "masked": [1, 2]}
+    assert layout.match(entries, "name") == [1]
+    assert layout.match({"w": 1}, "name") == [1]
+    built = layout.build([5])
+    assert built == {**tree, "w": 5, "f": None, "count": None}
+    assert layout.replace(tree, [5]) == {**tree, "w": 5}
+
+
+@pytest.mark.parametrize("maker", [l2, l2_sp], ids=["l2", "l2_sp"])
+def test_parameters_of_another_structure(maker):
+    g = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    tx = maker()
+    for params in ({"a": g["a"]}, [g["a"], g["b"]], g["a"]):
+        with pytest.raises(ValueError, match="must be of one structure"):
+            tx.update(g, tx.init(g), params)
+
+
+def test_a_box_with_more_than_its_value_is_no_box():
+    eqx = pytest.importorskip("equinox")
+
+    class Box(eqx.Module):
+        value: object
+        scale: object = None
+
+    one, two = np.ones(2), np.ones((2, 2))
+    assert Layout({"w": Box(one)}).keys == [("w", "value")]
+    assert Layout(Box(one, two)).keys == [("value",), ("scale",)]
