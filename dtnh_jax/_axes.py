@@ -26,11 +26,14 @@ class Axes(NamedTuple):
       names: of the axes along which sums are to be added up; most often none.
       copies: for each array, the number of devices along ``names`` that hold the same
         part of it. So often its sums would be counted.
+      parts: for each array, the number of parts into which it, or a slice along its
+        stacked axis, is divided.
       stacked: for each array, the axes along which its stacked axis is sharded.
     """
 
     names: tuple[str, ...]
     copies: tuple[int, ...]
+    parts: tuple[int, ...]
     stacked: tuple[tuple[str, ...], ...]
 
 
@@ -66,7 +69,8 @@ def find(
     varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
     if axis_name is None:
         _nothing_is_sharded(layout, varying)
-        return Axes((), (1,) * len(layout), ((),) * len(layout))
+        ones = (1,) * len(layout)
+        return Axes((), ones, ones, ((),) * len(layout))
     named = _of_arrays(axis_name, layout)
     sizes = {name: _size(name) for names in named for name in names}
     typed = {name for name in sizes if _is_typed(name)}
@@ -87,7 +91,12 @@ def find(
                     f"{_trees.at(path)} is itself sharded over {names}: pass a pytree "
                     "of jax.sharding.PartitionSpec as `axis_name`"
                 )
-    return Axes(summed, copies, tuple(_along(axis_name, layout, stacked)))
+    along = _along(axis_name, layout, stacked)
+    parts = tuple(
+        math.prod(sizes[name] for name in names if name not in of_stack)
+        for names, of_stack in zip(sharded, along, strict=True)
+    )
+    return Axes(summed, copies, parts, tuple(along))
 
 
 def whole_lengths(
@@ -132,10 +141,9 @@ def _along(
     """For each array the mesh axes over which its stacked axis is sharded."""
     if axis_name is None or _names(axis_name) is not None:
         return [()] * len(layout)
-    specs = layout.match(axis_name, "axis_name")
     return [
         () if axis is None or axis >= len(spec) else _parts(spec[axis])
-        for spec, axis in zip(specs, stacked, strict=True)
+        for spec, axis in zip(_specs(axis_name, layout), stacked, strict=True)
     ]
 
 
@@ -144,8 +152,20 @@ def _of_arrays(axis_name: AxisName, layout: _trees.Layout) -> list[tuple[str, ..
     names = _names(axis_name)
     if names is not None:
         return [names] * len(layout)
-    specs = layout.match(axis_name, "axis_name")
+    specs = _specs(axis_name, layout)
     return [tuple(name for part in spec for name in _parts(part)) for spec in specs]
+
+
+def _specs(axis_name: AxisName, layout: _trees.Layout) -> list[PartitionSpec]:
+    """The PartitionSpec of each array."""
+    specs = layout.match(axis_name, "axis_name")
+    for path, spec in zip(layout.paths, specs, strict=True):
+        if spec is None:
+            raise ValueError(
+                f"`axis_name` has None {_trees.at(path)}: where an array is whole on "
+                "every device, put PartitionSpec() there"
+            )
+    return specs
 
 
 def _parts(part: Any) -> tuple[str, ...]:

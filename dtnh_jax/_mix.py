@@ -146,7 +146,7 @@ def _mix(
     axes = _axes.find(axis_name, layout, lists)
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
-    lowest = _sums.floor(lists[0], groups, dtype)
+    lowest = _sums.floor(lists[0], groups, axes, dtype)
     norms = [_sums.norms(square, lowest) for square in squares]
     # One scalar each, for the kernels of all arrays.
     factors = jax.lax.optimization_barrier(

@@ -69,7 +69,7 @@ def geometry(
     once = list({id(each): each for each in lists}.values())
     pairs = [(each, each) for each in once] + [(reference, regularizer)]
     *squares, dot = _sums.products(pairs, groups, axes, dtype)
-    lowest = _sums.floor(reference, groups, dtype)
+    lowest = _sums.floor(reference, groups, axes, dtype)
     norm = {id(x): _sums.norms(s, lowest) for x, s in zip(once, squares, strict=True)}
     m, r, *rest = (norm[id(each)] for each in lists)
     # One division after the other: the product of two norms could underflow.

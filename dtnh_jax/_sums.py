@@ -49,7 +49,9 @@ def scalars(vectors: jax.Array, groups: _groups.Groups) -> list[jax.Array]:
     ]
 
 
-def floor(arrays: Arrays, groups: _groups.Groups, dtype: np.dtype) -> np.ndarray:
+def floor(
+    arrays: Arrays, groups: _groups.Groups, axes: _axes.Axes, dtype: np.dtype
+) -> np.ndarray:
     """The square of a norm below which a gradient counts as zero in a group, ``[K]``.
 
     The square of a number below the root of the smallest normal number ``tiny``
@@ -58,9 +60,9 @@ def floor(arrays: Arrays, groups: _groups.Groups, dtype: np.dtype) -> np.ndarray
     """
     info = jnp.finfo(dtype)
     sizes = np.zeros(len(groups.names))
-    for x, slot in zip(arrays, groups.slots, strict=True):
+    for x, slot, parts in zip(arrays, groups.slots, axes.parts, strict=True):
         slices = 1 if slot.axis is None else max(x.shape[slot.axis], 1)
-        sizes[slot.first : slot.last] += x.size / slices
+        sizes[slot.first : slot.last] += parts * x.size / slices
     return np.asarray(sizes * (float(info.tiny) / float(info.eps)), dtype)
 
 

@@ -4,16 +4,16 @@ import functools
 import re
 
 import pytest
-from check_shard_map import TWO_AXES, both, project
+from check_shard_map import TWO_AXES, project
 from jax.sharding import PartitionSpec as P
-from layouts import gradients
+from layouts import gradients, specs
 
 from dtnh_jax import dtnh, project_conflict
 
 
 def fails(words, run):
     with pytest.raises(ValueError, match=re.escape(words)):
-        run(*both(gradients(0)))
+        run(gradients(0))
 
 
 def test_a_missing_name_says_where_and_what_to_do():
@@ -41,7 +41,16 @@ def test_an_axis_that_is_not_there():
 
 
 def test_specs_that_do_not_fit():
-    fails("the specs in `axis_name` do not fit", project("tensor", {"first": P()}))
+    first = {"first": P(None, "model")}
+    fails("no entry for the array at ['second']['bias']", project("tensor", first))
+    fails(
+        "`axis_name` has None at ['second']['bias']",
+        project("tensor", {**first, "second": None}),
+    )
+    fails(
+        "`axis_name` has an entry at ['third'] that matches nothing",
+        project("tensor", {**specs("tensor"), "third": P()}),
+    )
 
 
 @pytest.mark.parametrize("wrong", [3, ("model", 3), {"first": "model"}, {}])

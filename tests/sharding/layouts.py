@@ -14,14 +14,25 @@ import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dtnh_jax import GradientPair, dtnh, l2_sp, logit_distillation, pair_value_and_grad
+from dtnh_jax import (
+    GradientPair,
+    dtnh,
+    dtnh_adamw,
+    l2,
+    l2_sp,
+    logit_distillation,
+    mix_regularizers,
+    pair_value_and_grad,
+)
 
 LAYOUTS = ("data", "fsdp", "tensor")
 STYLES = ("automatic", "explicit", "shard_map")
 SHARDED_OVER = {"data": None, "fsdp": "data", "tensor": "model"}
 
-# How the two gradients reach dtnh, and its arguments.
+# How the two gradients are made, and the arguments of dtnh or dtnh_adamw.
 FORMS = {
+    "steady": ("mix", {"max_ratio": 0.5, "reference_decay": 0.9}),
+    "steady, no second backward pass": ("mix of l2_sp and l2", {}),
     "pair, layer, average, Adam": (
         "pair",
         {
@@ -38,6 +49,7 @@ FORMS = {
         {"granularity": "layer", "on_conflict": "drop", "max_ratio": 0.5},
     ),
 }
+TWO_GRADIENTS = ("pair", "mix")
 
 
 def specs(layout):
@@ -102,24 +114,30 @@ def losses(params, pretrained, data, layout, style):
     return values
 
 
-def optimizer(form, pretrained, axis_name=None):
+def optimizer(form, axis_name=None):
     way, arguments = FORMS[form]
-    tx = optax.chain(dtnh(**arguments, axis_name=axis_name), optax.sgd(0.2))
-    return optax.chain(l2_sp(pretrained, alpha=1.0), tx) if way == "l2_sp" else tx
+    anchored = l2_sp(pretrained=network(1))
+    if way.startswith("mix"):
+        return optax.chain(
+            mix_regularizers(anchored, l2(), axis_name=axis_name),
+            dtnh_adamw(0.05, **arguments, axis_name=axis_name),
+        )
+    makers = [anchored] if way == "l2_sp" else []
+    return optax.chain(*makers, dtnh(**arguments, axis_name=axis_name), optax.sgd(0.2))
 
 
 def make_step(form, layout, style, axis_name=None):
     """``step(params, state, pretrained, data)``; in shard_map, of one device."""
+    tx = optimizer(form, axis_name)
 
     def step(params, state, pretrained, data):
         def both(params):
             return losses(params, pretrained, data, layout, style)
 
-        tx = optimizer(form, pretrained, axis_name)
-        if FORMS[form][0] == "l2_sp":
-            grads = jax.grad(lambda params: both(params)[0])(params)
-        else:
+        if FORMS[form][0] in TWO_GRADIENTS:
             _, grads = pair_value_and_grad(both)(params)
+        else:
+            grads = jax.grad(lambda params: both(params)[0])(params)
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -127,7 +145,7 @@ def make_step(form, layout, style, axis_name=None):
 
 
 def state_specs(tx, params, layout):
-    """Of the optimizer's state: what is shaped like the parameters lies like them."""
+    """Of the optimizer's state: averages and anchors are sharded as the parameters."""
     return optax.tree.map_params(
         tx,
         lambda _, spec: spec,
@@ -157,7 +175,7 @@ def training(form, layout, style):
     """A jitted step that gives up its arguments, and what to begin with, in place."""
     on = mesh(layout, style)
     params, pretrained = network(0), network(1)
-    tx = optimizer(form, pretrained)
+    tx = optimizer(form)
     where = specs(layout), state_specs(tx, params, layout)
     rest = specs(layout), P("data")
     start = place(on, (params, jax.jit(tx.init)(params)), where)
@@ -172,7 +190,7 @@ def training(form, layout, style):
 def alone(form, steps):
     """The same training on one device."""
     params, pretrained = network(0), network(1)
-    state = jax.jit(optimizer(form, pretrained).init)(params)
+    state = jax.jit(optimizer(form).init)(params)
     step = jax.jit(make_step(form, "data", "automatic"))
     for _ in range(steps):
         params, state = step(params, state, pretrained, batch())
