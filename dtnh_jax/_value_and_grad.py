@@ -12,11 +12,6 @@ import numpy as np
 from dtnh_jax import _trees
 from dtnh_jax._pair import GradientPair
 
-_EXPECTED = {
-    False: "return (loss, penalty), a tuple of two scalars",
-    True: "return ((loss, penalty), aux), as has_aux=True says",
-}
-
 
 def pair_value_and_grad(
     fun: Callable[..., Any],
@@ -136,60 +131,45 @@ def place(argnum: int, count: int) -> int:
 
 def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
     """Whether ``leaf`` has a gradient; raises where it has not, but should have."""
+    if _trees.is_inexact(leaf):
+        return True
+    if allow_int and (isinstance(leaf, int) or hasattr(leaf, "dtype")):
+        return False
     argument, inside = places[path[0].idx], path[1:]
     where = f"argument {argument}" + (f" {_trees.at(inside)}" if inside else "")
-    try:
-        dtype = jax.dtypes.result_type(leaf)
-    except TypeError:
-        raise TypeError(f"{where} is no array or number: {leaf!r}") from None
-    if jnp.issubdtype(dtype, jnp.inexact):
-        return True
-    if allow_int:
-        return False
     raise TypeError(
-        f"{where} has dtype {dtype}, in which there is no gradient; pass "
+        f"{where} is not floating-point or complex, got {_shown(leaf)}; pass "
         "allow_int=True, or leave it out of `argnums`"
     )
 
 
 def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
     """``((loss, penalty), aux)`` from what ``fun`` returned, checked."""
-    if has_aux:
-        if not (isinstance(output, tuple) and len(output) == 2):
-            raise _wrong(output, has_aux)
-        values, aux = output
-    else:
-        values, aux = output, None
-    if not (isinstance(values, tuple) and len(values) == 2):
-        raise _wrong(output, has_aux)
-    if not has_aux and isinstance(values[0], tuple):
-        raise TypeError(f"{_wrong(output, has_aux)}; for aux, pass has_aux=True")
-    for name, value in zip(("loss", "penalty"), values, strict=True):
-        try:
-            shape, dtype = np.shape(value), jax.dtypes.result_type(value)
-        except (TypeError, ValueError):
-            shape = dtype = None
-        if value is None or dtype is None:
-            raise TypeError(f"{_wrong(output, has_aux)}: the {name} is no scalar")
-        if shape != ():
-            raise TypeError(f"the {name} must be a scalar, but has shape {shape}")
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"the {name} must be a real floating-point number, but has dtype "
-                f"{dtype}"
-            )
-    return (values[0], values[1]), aux
+    values, aux = output if has_aux and _is_pair(output) else (output, None)
+    if (has_aux and not _is_pair(output)) or not (
+        _is_pair(values) and all(map(_is_real_scalar, values))
+    ):
+        expected = "((loss, penalty), aux)" if has_aux else "(loss, penalty)"
+        raise TypeError(
+            f"`fun` must return {expected}, with real floating-point scalars as loss "
+            f"and penalty, as has_aux={has_aux} says; it returned {_shown(output)}"
+        )
+    return values, aux
 
 
-def _wrong(output: Any, has_aux: bool) -> TypeError:
-    return TypeError(f"`fun` must {_EXPECTED[has_aux]}; it returned {_shown(output)}")
+def _is_pair(x: Any) -> bool:
+    return isinstance(x, tuple) and len(x) == 2
+
+
+def _is_real_scalar(x: Any) -> bool:
+    is_array = jax.tree_util.all_leaves([x]) and _trees.is_inexact(x)
+    return is_array and jnp.shape(x) == () and not jnp.iscomplexobj(x)
 
 
 def _shown(output: Any) -> str:
     """``output`` as its kind: ``(float32[], float32[8])``, or ``dict``."""
     if type(output) is tuple:
-        inner = ", ".join(map(_shown, output))
-        return f"({inner},)" if len(output) == 1 else f"({inner})"
+        return f"({', '.join(map(_shown, output))})"
     if hasattr(output, "shape") and hasattr(output, "dtype"):
         return f"{output.dtype}{list(output.shape)}"
     return type(output).__name__

@@ -243,8 +243,7 @@ CALL = functools.partial(nnx_pair_value_and_grad, losses)
                 Model(0)
             ),
             TypeError,
-            "must return (loss, penalty), a tuple of two scalars; it returned "
-            "float32[]",
+            "must return (loss, penalty), with real floating-point scalars",
         ),
         (
             lambda: nnx_pair_value_and_grad(losses, has_aux=True)(Model(0), *ARGS),
@@ -254,9 +253,13 @@ CALL = functools.partial(nnx_pair_value_and_grad, losses)
         (
             lambda: CALL(wrt=nnx.RngState)(Model(0), *ARGS),
             TypeError,
-            "argument 0 at ['dropout']['rngs']['count'].value has dtype uint32",
+            "argument 0 at ['dropout']['rngs']['count'].value is not floating-point",
         ),
-        (lambda: CALL(2)(Model(0), *ARGS), TypeError, "argument 2 has dtype int32"),
+        (
+            lambda: CALL(2)(Model(0), *ARGS),
+            TypeError,
+            "argument 2 is not floating-point",
+        ),
         (lambda: CALL(4)(Model(0), *ARGS), TypeError, "needs at least 5 positional"),
         (lambda: CALL((0, 0)), ValueError, "names argument 0 twice"),
         (lambda: CALL((0, -4))(Model(0), *ARGS), ValueError, "names an argument twice"),

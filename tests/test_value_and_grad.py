@@ -265,59 +265,34 @@ def returns(output, **kwargs):
         (
             returns(lambda s: s),
             TypeError,
-            "must return (loss, penalty), a tuple of two scalars; it returned "
-            "float32[]",
+            "must return (loss, penalty), with real floating-point scalars",
         ),
-        (returns(lambda s: (s,)), TypeError, "it returned (float32[],)"),
+        (returns(lambda s: s), TypeError, "it returned float32[]"),
+        (returns(lambda s: (s,)), TypeError, "it returned (float32[])"),
         (returns(lambda s: (s, s, s)), TypeError, "(float32[], float32[], float32[])"),
         (returns(lambda s: [s, s]), TypeError, "it returned list"),
         (returns(lambda s: None), TypeError, "it returned NoneType"),
-        (
-            returns(lambda s: (s, {"a": s})),
-            TypeError,
-            "dict): the penalty is no scalar",
-        ),
-        (
-            returns(lambda s: (s, None)),
-            TypeError,
-            "NoneType): the penalty is no scalar",
-        ),
-        (returns(lambda s: ((s, s), 1)), TypeError, "; for aux, pass has_aux=True"),
+        (returns(lambda s: (s, {"a": s})), TypeError, "(float32[], dict)"),
+        (returns(lambda s: (s, None)), TypeError, "(float32[], NoneType)"),
+        (returns(lambda s: ((s, s), 1)), TypeError, "as has_aux=False says"),
         (
             returns(lambda s: (s, s), has_aux=True),
             TypeError,
-            "must return ((loss, penalty), aux), as has_aux=True says; it returned "
-            "(float32[], float32[])",
+            "must return ((loss, penalty), aux)",
         ),
-        (
-            returns(lambda s: (s, s, s), has_aux=True),
-            TypeError,
-            "((loss, penalty), aux)",
-        ),
-        (
-            returns(lambda s: (s[None], s)),
-            TypeError,
-            "the loss must be a scalar, but has shape (1,)",
-        ),
-        (
-            returns(lambda s: (s, s.astype(int))),
-            TypeError,
-            "the penalty must be a real floating-point number, but has dtype int32",
-        ),
-        (
-            returns(lambda s: (s.astype(complex), s)),
-            TypeError,
-            "the loss must be a real floating-point number, but has dtype complex64",
-        ),
+        (returns(lambda s: (s, s, s), has_aux=True), TypeError, "as has_aux=True says"),
+        (returns(lambda s: (s[None], s)), TypeError, "(float32[1], float32[])"),
+        (returns(lambda s: (s, s.astype(int))), TypeError, "(float32[], int32[])"),
+        (returns(lambda s: (s.astype(complex), s)), TypeError, "(complex64[], "),
         (
             lambda: pair_value_and_grad(losses)({"a": [jnp.ones(3, int)]}, X),
             TypeError,
-            "argument 0 at ['a'][0] has dtype int32, in which there is no gradient",
+            "argument 0 at ['a'][0] is not floating-point or complex, got int32[3]",
         ),
         (
             lambda: pair_value_and_grad(losses, -1)(W, "x"),
             TypeError,
-            "argument 1 is no array or number: 'x'",
+            "argument 1 is not floating-point or complex, got str",
         ),
         (
             lambda: pair_value_and_grad(losses, (0, 2))(W, X),
