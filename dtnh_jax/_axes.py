@@ -124,6 +124,16 @@ def total(axes: Axes, sums: jax.Array) -> jax.Array:
     return jax.lax.psum(sums, axes.names) if axes.names else sums
 
 
+def whole(x: jax.Array) -> jax.Array:
+    """``x`` on every device, where its type, on an explicit mesh, says it is sharded.
+
+    Arrays that are put together must have one sharding there.
+    """
+    if any(part is not None for part in jax.typeof(x).sharding.spec):
+        return jax.sharding.reshard(x, PartitionSpec())
+    return x
+
+
 def _names(axis_name: AxisName) -> tuple[str, ...] | None:
     """``axis_name`` as a tuple of names; None where it is no such thing."""
     if isinstance(axis_name, str):

@@ -1,0 +1,229 @@
+"""``stacked`` on a mesh: the groups are those of the whole stack, wherever it lies."""
+
+import functools
+import re
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+from layouts import mesh, place
+
+from dtnh_jax import (
+    GradientPair,
+    conflict_report,
+    dtnh,
+    dtnh_adamw,
+    l2,
+    l2_sp,
+    mix_regularizers,
+    project_conflict,
+)
+
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
+LAYERS, STEPS = 8, 3
+AXES = {"kernel": 1, "bias": 0}  # of the arrays of `blocks`
+SHAPES = {
+    "blocks": {"kernel": (4, LAYERS, 8), "bias": (LAYERS, 8)},
+    "head": {"kernel": (8, 4), "bias": (4,)},
+}
+
+HEAD = {"kernel": P("model"), "bias": P()}
+WHERE = {
+    "whole": {"blocks": {"kernel": P(), "bias": P()}, "head": HEAD},
+    "across": {
+        "blocks": {"kernel": P("model", None, "data"), "bias": P(None, "model")},
+        "head": HEAD,
+    },
+    "along": {"blocks": {"kernel": P(None, "model"), "bias": P("model")}, "head": HEAD},
+    # The bias over other devices than the kernel, in smaller pieces.
+    "both": {
+        "blocks": {"kernel": P("model", "data"), "bias": P(("data", "model"))},
+        "head": HEAD,
+    },
+}
+STYLES = ["automatic", "explicit", "typed", "untyped"]
+
+
+def paper(stacked, axis_name=None):
+    return dtnh(granularity="layer", stacked=stacked, axis_name=axis_name)
+
+
+def steady(stacked, axis_name=None):
+    options = {"stacked": stacked, "axis_name": axis_name}
+    weights = 0.2, 1.0, 1.0
+    mix = mix_regularizers(l2_sp(), l2(), weights=weights, axis_name=axis_name)
+    tx = dtnh_adamw(0.1, reference_decay=0.8, max_ratio=0.9, **options)
+    return optax.chain(mix, tx)
+
+
+def normal(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: rng.standard_normal(shape).astype(np.float32),
+        SHAPES,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+
+
+@functools.cache
+def pairs():
+    """In conflict in about half of the layers; gradients that agree with the last."""
+    base, found = normal(0), []
+    for step in range(STEPS):
+        g = jax.tree.map(lambda a, b: a + 0.5 * b, base, normal(1 + step))
+        found.append(GradientPair(g, normal(10 + step)))
+    return found
+
+
+def unrolled(tree):
+    """Each layer of ``blocks`` as a module of its own."""
+    blocks = {
+        str(i): {name: np.take(tree["blocks"][name], i, AXES[name]) for name in AXES}
+        for i in range(LAYERS)
+    }
+    return {"blocks": blocks, "head": tree["head"]}
+
+
+def train(tx, form, update=None, put=lambda tree: tree, start=None):
+    """Updates of each step in the form of ``form``, and the last state."""
+    params = form(normal(5))
+    state = tx.init(params) if start is None else start
+    update = update or jax.jit(tx.update)
+    seen = []
+    for pair in pairs():
+        pair = GradientPair(*map(form, pair))
+        updates, state = update(put(pair), state, put(params))
+        params = jax.tree.map(np.add, params, jax.device_get(updates))
+        seen.append(updates)
+    return seen, state
+
+
+@functools.cache
+def scanned_alone(make):
+    return train(make({"blocks": AXES}), lambda tree: tree)
+
+
+@pytest.mark.parametrize("make", [paper, steady])
+def test_on_one_device_it_is_the_network_unrolled(make):
+    updates, state = scanned_alone(make)
+    expected, other = train(make(None), unrolled)
+    found = [unrolled(jax.device_get(each)) for each in updates]
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+    report, by_name = conflict_report(state), conflict_report(other)
+    names = [name.replace("blocks/", "").isdigit() for name in by_name]
+    assert names == [*[True] * LAYERS, False]
+    assert list(report) == [*(f"blocks[{i}]" for i in range(LAYERS)), "head"]
+    chex.assert_trees_all_close(
+        list(report.values()), list(by_name.values()), rtol=1e-4, atol=1e-5
+    )
+    conflicts = [group["rate"] for group in report.values()]
+    assert min(conflicts) < max(conflicts)
+
+
+def test_as_one_group_it_is_another_rule():
+    """So that what is compared here can differ."""
+    updates, _ = scanned_alone(paper)
+    whole, _ = train(paper(None), lambda tree: tree)
+    last, other = (each[-1]["blocks"]["bias"] for each in (updates, whole))
+    assert np.max(np.abs(last - other)) > 0.01
+
+
+SLOW = [
+    pytest.param(make, where, style, marks=pytest.mark.slow)
+    for make in (paper, steady)
+    for where in WHERE
+    for style in STYLES
+    if (make, where) not in [(steady, "both"), (steady, "across")]
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "where", "style"),
+    [
+        *((steady, where, style) for where in ("both", "across") for style in STYLES),
+        *SLOW,
+    ],
+)
+def test_on_eight_devices(make, where, style):
+    on, specs = mesh("tensor", style), WHERE[where]
+    in_shard_map = style in ("typed", "untyped")
+    tx = make({"blocks": AXES}, specs if in_shard_map else None)
+    state = tx.init(normal(5))
+    state_specs = optax.tree.map_params(
+        tx, lambda _, spec: spec, state, specs, transform_non_params=lambda _: P()
+    )
+    update = tx.update
+    if in_shard_map:
+        update = jax.shard_map(
+            update,
+            mesh=on,
+            in_specs=(GradientPair(specs, specs), state_specs, specs),
+            out_specs=(specs, state_specs),
+            check_vma=style == "typed",
+        )
+
+    def put(tree):
+        pair = isinstance(tree, GradientPair)
+        return place(on, tree, GradientPair(specs, specs) if pair else specs)
+
+    with jax.set_mesh(on):
+        start = place(on, state, state_specs)
+        updates, state = train(tx, lambda x: x, jax.jit(update), put, start)
+        for x, spec in zip(*map(jax.tree.leaves, (updates[-1], specs)), strict=True):
+            sharding = jax.sharding.NamedSharding(on, spec)
+            assert x.sharding.is_equivalent_to(sharding, x.ndim)
+    found = jax.device_get((updates, state))
+    chex.assert_trees_all_close(found, scanned_alone(make), rtol=2e-5, atol=2e-6)
+    expected = conflict_report(scanned_alone(make)[1])
+    assert list(conflict_report(state)) == list(expected)
+
+
+def project(where, axis_name, check_vma=True):
+    specs = WHERE[where]
+    function = functools.partial(
+        project_conflict,
+        granularity="layer",
+        stacked={"blocks": AXES},
+        axis_name=axis_name,
+    )
+    return jax.jit(
+        jax.shard_map(
+            function,
+            mesh=mesh("tensor", "shard_map"),
+            in_specs=(GradientPair(specs, specs),),
+            out_specs=specs,
+            check_vma=check_vma,
+        )
+    )
+
+
+def test_names_will_do_where_the_stack_is_whole():
+    found = project("whole", "model")(pairs()[0])
+    alone = functools.partial(
+        project_conflict, granularity="layer", stacked={"blocks": AXES}
+    )
+    chex.assert_trees_all_close(found, jax.jit(alone)(pairs()[0]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["along", "across"])
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_names_do_not_tell_how_a_stack_is_sharded(where, check_vma):
+    words = "names do not tell whether the stacked axis of the array at ['blocks']"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        project(where, ("data", "model"), check_vma)(pairs()[0])
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_init_on_shards_sees_the_whole_stack(where):
+    specs = WHERE[where]
+    tx = paper({"blocks": AXES}, specs)
+    state = jax.jit(
+        jax.shard_map(
+            tx.init, mesh=mesh("tensor", "shard_map"), in_specs=(specs,), out_specs=P()
+        )
+    )(normal(5))
+    assert list(conflict_report(state)) == list(conflict_report(tx.init(normal(5))))
