@@ -1,0 +1,308 @@
+"""``stacked``: one network, unrolled and scanned, gets one and the same update."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dtnh_jax import (
+    GradientPair,
+    conflict_report,
+    dtnh,
+    dtnh_adamw,
+    l2,
+    l2_sp,
+    mix_regularizers,
+    project_conflict,
+)
+from dtnh_jax._groups import divide
+
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
+LAYERS, STEPS = 3, 4
+
+
+def network(rng):
+    """Unrolled: ``LAYERS`` blocks of a matrix and a gain, and a head."""
+    shapes = {"w": (4, 2), "gain": ()}
+    block = lambda: {k: rng.standard_normal(s, np.float32) for k, s in shapes.items()}  # noqa: E731
+    return {
+        "blocks": [block() for _ in range(LAYERS)],
+        "head": {"w": rng.standard_normal((2, 5), np.float32)},
+    }
+
+
+def scanned(tree, axes):
+    """The same with the blocks stacked, each array along its axis."""
+    blocks = {
+        k: jnp.stack([block[k] for block in tree["blocks"]], axis)
+        for k, axis in axes.items()
+    }
+    return {"blocks": blocks, "head": jax.tree.map(jnp.asarray, tree["head"])}
+
+
+FIRST, SEVERAL = {"w": 0, "gain": 0}, {"w": 2, "gain": -1}
+# How the axes are said, with the axes meant.
+SAID = {
+    "prefix": ({"blocks": 0}, FIRST),
+    "tree": ({"blocks": SEVERAL}, SEVERAL),
+    "negative": ({"blocks": {"w": -2, "gain": -1}}, {"w": 1, "gain": 0}),
+    "function": (lambda tree: {"blocks": SEVERAL, "head": None}, SEVERAL),
+    "NumPy": ({"blocks": np.int64(0)}, FIRST),
+}
+LABELS = {"blocks": [f"block[{i}]" for i in range(LAYERS)], "head": "head"}
+# Granularities unrolled and scanned.
+DIVISIONS = {
+    "layer": ("layer", "layer"),
+    "leaf": ("leaf", "leaf"),
+    "labels": (LABELS, {"blocks": "block", "head": "head"}),
+}
+RULES = {
+    "paper": {},
+    "drop": {"on_conflict": "drop", "max_ratio": 0.7},
+    "reference": {"reference_decay": 0.9, "max_ratio": 1.0},
+    "inner": {"reference_decay": 0.5, "max_ratio": 0.3, "inner": optax.scale_by_adam()},
+}
+MAKERS = {
+    "pair": None,
+    "l2_sp": lambda: l2_sp(0.5),
+    "mix": lambda: mix_regularizers(l2_sp(), l2(), weights=[1.0, 0.5]),
+}
+
+
+def run(tx, maker, params, pairs, how):
+    """The updates of all steps, and the reports, over time."""
+    tx = optax.chain(maker(), tx) if maker else tx
+
+    def step(carry, pair):
+        params, state = carry
+        updates, state = tx.update(pair.empirical if maker else pair, state, params)
+        params = jax.tree.map(lambda w, u: w - 0.1 * u, params, updates)
+        return (params, state), (updates, state)
+
+    def whole(params, pairs):
+        return jax.lax.scan(step, (params, tx.init(params)), pairs)[1]
+
+    if how == "vmap":
+        params, pairs = jax.tree.map(lambda x: x[None], (params, pairs))
+        whole = jax.vmap(whole)
+    with jax.disable_jit(how == "eager"):
+        updates, states = jax.jit(whole)(params, pairs)
+    if how == "vmap":
+        updates, states = jax.tree.map(lambda x: x[0], (updates, states))
+    return updates, conflict_report(states)
+
+
+def both(said, division, rule, maker, how):
+    """What the unrolled network gets, written as the scanned one, and the latter."""
+    rng = np.random.default_rng(1)
+    stacked, axes = SAID[said]
+    params, *gradients = (network(rng) for _ in range(1 + 2 * STEPS))
+    found = []
+    for form, granularity, axis in (
+        (lambda tree: tree, DIVISIONS[division][0], None),
+        (lambda tree: scanned(tree, axes), DIVISIONS[division][1], stacked),
+    ):
+        tx = dtnh(0.8, granularity=granularity, stacked=axis, **RULES[rule])
+        g, r = (
+            jax.tree.map(lambda *x: jnp.stack(x), *map(form, half))
+            for half in (gradients[:STEPS], gradients[STEPS:])
+        )
+        found.append(run(tx, MAKERS[maker], form(params), GradientPair(g, r), how))
+    (updates, report), scanned_one = found
+    # Of what is stacked over time too.
+    later = {name: axis if axis < 0 else axis + 1 for name, axis in axes.items()}
+    renamed = {
+        re.sub(r"blocks/(\d)(.*)", r"blocks\2[\1]", name): x
+        for name, x in report.items()
+    }
+    return (scanned(updates, later), renamed), scanned_one
+
+
+@pytest.mark.parametrize(
+    ("said", "division", "rule", "maker", "how"),
+    [
+        *((said, "layer", "paper", "pair", "jit") for said in SAID),
+        ("tree", "layer", "drop", "pair", "jit"),
+        ("tree", "layer", "reference", "pair", "jit"),
+        ("prefix", "leaf", "reference", "l2_sp", "jit"),
+        ("prefix", "labels", "inner", "l2_sp", "jit"),
+        ("tree", "layer", "inner", "mix", "vmap"),
+        ("tree", "layer", "reference", "mix", "eager"),
+    ],
+)
+def test_unrolled_and_scanned_are_the_same(said, division, rule, maker, how):
+    unrolled, one = both(said, division, rule, maker, how)
+    chex.assert_trees_all_close(one, unrolled, rtol=1e-4, atol=2e-6)
+    assert 0 < np.mean([x["rate"][-1] for x in one[1].values()]) < 1
+
+
+def test_values_of_two_layers():
+    """Together the two are not in conflict; the first layer alone is."""
+    pair = GradientPair(
+        *({"w": jnp.array(x, jnp.float32)} for x in ([[1, 0]] * 2, [[-1, 1], [2, 1]]))
+    )
+    for stacked, expected in ((None, [[0, 1], [3, 1]]), ({"w": 0}, [[1, 1], [3, 1]])):
+        tx = dtnh(granularity="layer", stacked=stacked)
+        d, _ = tx.update(pair, tx.init(pair.empirical))
+        np.testing.assert_allclose(d["w"], expected, 1e-6)
+        r = project_conflict(pair, granularity="layer", stacked=stacked)
+        np.testing.assert_allclose(r["w"], np.array(expected) - [1, 0], atol=1e-6)
+
+
+ARRAYS = {"a": np.ones((2, 3)), "b": np.ones((3, 2)), "c": np.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("granularity", "stacked", "names"),
+    [
+        ("layer", 0, ["[0 of 2]", "[1 of 2]", "[0 of 3]", "[1 of 3]", "[2 of 3]"]),
+        ("layer", {"a": 0, "c": 0}, ["[0]", "[1]", ""]),
+        ("layer", {"a": 1}, ["[0]", "[1]", "[2]", ""]),
+        ("layer", {"a": 1, "b": -2}, ["[0]", "[1]", "[2]", ""]),
+        ("layer", {"a": None, "b": None}, [""]),
+        ("layer", {}, [""]),
+        ("leaf", {"b": 1}, ["a", "b[0]", "b[1]", "c"]),
+        ({"a": "x", "b": "y", "c": "x"}, {"a": 0}, ["x[0]", "x[1]", "y", "x"]),
+        ({"a": "x", "b": "y", "c": "x"}, {"a": -2, "c": -1}, ["x[0]", "x[1]", "y"]),
+    ],
+)
+def test_names_and_what_goes_together(granularity, stacked, names):
+    """Slices of one number go together, in arrays of one label and of one length."""
+    root = "(root)" if granularity == "layer" else ""
+    found = divide(ARRAYS, granularity, stacked)
+    assert found.names == tuple(root + name for name in names)
+
+
+def test_a_label_of_stacked_and_whole_arrays():
+    """Of one label, the slices are groups and what is not stacked is another."""
+    rng = np.random.default_rng(0)
+    g, r = (
+        {k: rng.standard_normal(x.shape, np.float32) for k, x in ARRAYS.items()}
+        for _ in range(2)
+    )
+    pair = GradientPair(g, r)
+    labels = dict.fromkeys("abc", "one")
+    found = project_conflict(pair, granularity=labels, stacked={"a": 0, "b": 1})
+    cut = lambda t: [[t["a"][i], t["b"][:, i]] for i in range(2)] + [[t["c"]]]  # noqa: E731
+    expected = [
+        project_conflict(GradientPair(*halves))
+        for halves in zip(cut(g), cut(r), strict=True)
+    ]
+    chex.assert_trees_all_close(cut(found), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stacked", [0, {"a": 1}])
+def test_slices_of_nothing(stacked):
+    empty = {"a": jnp.zeros((0, 0)), "w": jnp.ones((1, 2))}
+    pair = GradientPair(empty, jax.tree.map(lambda x: -x, empty))
+    tx = dtnh(granularity="layer", stacked=stacked, reference_decay=0.9, max_ratio=1.0)
+    d, state = tx.update(pair, tx.init(empty))
+    chex.assert_trees_all_equal(d, empty)
+    assert len(conflict_report(state)) == 1
+
+
+@pytest.mark.parametrize(
+    ("granularity", "stacked", "error", "says"),
+    [
+        (
+            "layer",
+            {"a": 2},
+            ValueError,
+            "axis 2 at ['a'], where the array has shape (2",
+        ),
+        ("layer", {"c": -2}, ValueError, "axis -2 at ['c']"),
+        ("layer", 1, ValueError, "axis 1 at ['c'], where the array has shape (2,)"),
+        ("layer", {"a": 0.0}, TypeError, "must be integers, got 0.0 at ['a']"),
+        ("layer", {"a": True}, TypeError, "must be integers, got True at ['a']"),
+        ("layer", "blocks", TypeError, "must be integers, got 'blocks' at ['a']"),
+        ("layer", {"d": 0}, ValueError, "entry at ['d'] that matches nothing"),
+        ("layer", {"a": [0]}, ValueError, "entry at ['a'][0] that matches nothing"),
+        ("layer", lambda tree: {"d": 0}, ValueError, "entry at ['d'] that matches"),
+        ("global", {"a": 0}, ValueError, 'with `granularity="global"`'),
+    ],
+)
+def test_axes_that_are_none(granularity, stacked, error, says):
+    with pytest.raises(error, match=f"`stacked`.*{re.escape(says)}"):
+        dtnh(granularity=granularity, stacked=stacked).init(ARRAYS)
+
+
+# Networks of Flax NNX, as its transformations make them.
+
+
+def _nnx():
+    return pytest.importorskip("flax.nnx")
+
+
+def scan_over(nnx, blocks, x):
+    return nnx.scan(
+        lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry
+    )(x, blocks)
+
+
+def vmap_over(nnx, blocks, x):
+    """An ensemble, of which each member is a layer of its own."""
+    return jnp.sum(nnx.vmap(lambda block, x: block(x), in_axes=(0, None))(blocks, x), 0)
+
+
+@pytest.mark.parametrize("forward", [scan_over, vmap_over])
+def test_a_network_of_nnx_and_its_unrolled_twin(forward):
+    nnx = _nnx()
+
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(4, 4, rngs=rngs)
+            self.norm = nnx.LayerNorm(4, rngs=rngs)
+
+        def __call__(self, x):
+            return x + jnp.tanh(self.dense(self.norm(x)))
+
+    keys = jax.random.split(jax.random.key(0), LAYERS)
+    stack = nnx.vmap(lambda key: Block(nnx.Rngs(key)))(keys)
+    graphdef, state = nnx.split(stack)
+    layers = nnx.List(
+        nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], state))
+        for i in range(LAYERS)
+    )
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 4), np.float32)
+
+    def one_by_one(layers, x):
+        if forward is vmap_over:
+            return sum(layer(x) for layer in layers)
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    found = []
+    for model, call, stacked in (
+        (layers, one_by_one, None),
+        (stack, lambda model, x: forward(nnx, model, x), 0),
+    ):
+        tx = optax.chain(l2_sp(), dtnh_adamw(0.05, stacked=stacked))
+        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(model, optimizer, call=call):
+            g = nnx.grad(lambda model: jnp.mean((call(model, x) - y) ** 2))(model)
+            optimizer.update(model, g)
+
+        for _ in range(STEPS):
+            step(model, optimizer)
+        found.append(
+            (nnx.to_pure_dict(nnx.state(model)), conflict_report(optimizer.opt_state))
+        )
+    (unrolled, report), (scanned_one, other) = found
+    together = jax.tree.map(lambda *x: jnp.stack(x), *unrolled.values())
+    chex.assert_trees_all_close(scanned_one, together, rtol=1e-4, atol=1e-5)
+    assert list(other) == [
+        f"{k}[{i}]" for k in ("dense", "norm") for i in range(LAYERS)
+    ]
+    for name, values in other.items():
+        layer, i = re.fullmatch(r"(\w+)\[(\d)\]", name).groups()
+        chex.assert_trees_all_close(
+            values, report[f"{i}/{layer}"], rtol=1e-2, atol=1e-3
+        )
