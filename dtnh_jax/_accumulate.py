@@ -28,8 +28,9 @@ def multi_steps(
 
     Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. An optimizer
     that takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, needs
-    ``optax.MultiSteps`` instead. To accumulate within one step, wrap the function of
-    :func:`pair_value_and_grad` in ``optax.microbatching.microbatch``.
+    ``optax.MultiSteps`` instead. To accumulate within one step, wrap the function that
+    :func:`pair_value_and_grad` returns in ``optax.microbatching.microbatch``, with the
+    accumulator ``MEAN``.
 
     Args:
       tx: what is applied to the means; its state changes every ``every_k`` micro-steps.
