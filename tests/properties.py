@@ -35,6 +35,15 @@ def vectors(*trees, paths=lambda path: True) -> list[np.ndarray]:
     return out
 
 
+def groups(granularity, *trees):
+    """The trees' vectors, group after group: what granularity means, written anew."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(trees[0])[0]]
+    depth = {"global": lambda p: (), "layer": lambda p: p[:-1], "leaf": lambda p: p}
+    key = depth[granularity]
+    for wanted in dict.fromkeys(map(key, paths)):
+        yield vectors(*trees, paths=lambda path, wanted=wanted: key(path) == wanted)
+
+
 def norm(x: np.ndarray) -> float:
     """Euclidean norm that neither under- nor overflows."""
     size = np.max(np.abs(x), initial=0.0)

@@ -1,9 +1,22 @@
-"""Random pairs of gradients whose geometry is known beforehand."""
+"""Pairs of gradients whose geometry is known beforehand: a few fixed, and random."""
 
-from dataclasses import dataclass
-
+import jax
+import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
+
+from dtnh_jax import GradientPair
+
+GRANULARITIES = ("global", "layer", "leaf")
+# Each dtype under test, and over how many decades it is tested.
+DTYPES = {
+    "float32": (np.float32, 12),
+    "bfloat16": (ml_dtypes.bfloat16, 12),
+    "float16": (np.float16, 1),  # from 6e-5, its smallest normal number, to 65504
+    "float64": (np.float64, 12),
+    "complex64": (np.complex64, 12),
+}
 
 # Few shapes, so that compiled programs are reused. A scalar, an empty array and a None
 # are among them.
@@ -16,15 +29,27 @@ TEMPLATES = {
     },
     "a list": [{"w": (3, 2), "b": ()}, {"w": (2, 3), "b": (0,)}, None],
 }
+NETWORK = {"conv": {"kernel": (2, 3), "bias": (2,)}, "head": {"temperature": ()}}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two gradients in the dtype under test, and what they were made from."""
+def conflicting(g_scale=1.0, r_scale=1.0, dtype=jnp.float32):
+    """Two gradients that are opposed in the whole and in every array."""
+    g = {"a": jnp.array([1.0, 2.0], dtype), "b": jnp.array([[0.5]], dtype)}
+    r = {"a": jnp.array([-3.0, 1.0], dtype), "b": jnp.array([[-1.0]], dtype)}
+    return (
+        jax.tree.map(lambda x: x * jnp.asarray(g_scale, dtype), g),
+        jax.tree.map(lambda x: x * jnp.asarray(r_scale, dtype), r),
+    )
 
-    template: str
-    empirical: object
-    regularizer: object
+
+G, R = conflicting()
+
+
+def network(seed):
+    """Gradients of a network of three arrays; 0 and 3 agree in one layer only."""
+    return jax.tree.map(
+        jnp.asarray, fill(NETWORK, np.random.default_rng(seed), np.float32)
+    )
 
 
 def fill(template, rng, dtype):
@@ -69,4 +94,4 @@ def pairs(draw, dtype, decades=12, templates=tuple(TEMPLATES)):
     u, v = (fill(TEMPLATES[template], rng, wide) for _ in range(2))
     g = tree_map(lambda x: np.asarray(a * x).astype(dtype), u)
     r = tree_map(lambda x, y: np.asarray(b * (t * x + y)).astype(dtype), u, v)
-    return Pair(template, g, r)
+    return GradientPair(g, r)

@@ -1,51 +1,39 @@
-"""The guarantees G1 ... G6 of design, for every type, scale and granularity."""
+"""The guarantees G1 ... G6, for every dtype, scale and granularity."""
 
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import properties as check
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samplers import TEMPLATES, fill, pairs, tree_map
-from trees import close, stack
+from samplers import (
+    DTYPES,
+    GRANULARITIES,
+    TEMPLATES,
+    G,
+    R,
+    conflicting,
+    fill,
+    pairs,
+    tree_map,
+)
 
-from dtnh_jax import project_conflict
+from dtnh_jax import GradientPair, project_conflict
 
-DTYPES = {
-    "float32": (np.float32, 12),
-    "bfloat16": (ml_dtypes.bfloat16, 12),
-    "float16": (np.float16, 1),  # from 6e-5, its smallest normal number, to 65504
-    "float64": (np.float64, 12),
-    "complex64": (np.complex64, 12),
-}
-GRANULARITIES = ("global", "layer", "leaf")
+EPS = check.epsilon(np.float32)
 
 
 @functools.cache
 def jitted(granularity):
-    return jax.jit(functools.partial(project_conflict, granularity=granularity))
-
-
-def group_filters(tree, granularity):
-    """For each group, a predicate on paths: what granularity means, written anew."""
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    depth = {"global": lambda p: (), "layer": lambda p: p[:-1], "leaf": lambda p: p}
-    key = depth[granularity]
-    return [
-        lambda path, wanted=wanted: key(path) == wanted
-        for wanted in dict.fromkeys(map(key, paths))
-    ]
-
-
-def groups(granularity, *trees):
-    """The trees' vectors, group after group."""
-    for wanted in group_filters(trees[0], granularity):
-        yield check.vectors(*trees, paths=wanted)
+    """The projection as a function of g and r, compiled."""
+    return jax.jit(
+        lambda g, r: project_conflict(GradientPair(g, r), granularity=granularity)
+    )
 
 
 def typed(name, granularity):
@@ -67,15 +55,11 @@ def test_every_guarantee(name, granularity):
 
     @given(pairs(dtype, decades, templates))
     def holds(pair):
-        g, r = pair.empirical, pair.regularizer
-        projected = jitted(granularity)(r, g)
-        again = jitted(granularity)(projected, g)
-        for leaf, kept in zip(
-            jax.tree.leaves(r), jax.tree.leaves(projected), strict=True
-        ):
-            assert leaf.dtype == kept.dtype
-            assert leaf.shape == kept.shape
-        for g_, r_, p_, a_ in groups(granularity, g, r, projected, again):
+        g, r = pair
+        projected = jitted(granularity)(g, r)
+        again = jitted(granularity)(g, projected)
+        chex.assert_trees_all_equal_shapes_and_dtypes(r, projected)
+        for g_, r_, p_, a_ in check.groups(granularity, g, r, projected, again):
             check.assert_non_conflict(g_, r_, p_, eps)
             check.assert_untouched(g_, r_, p_, eps)
             check.assert_nearest(g_, r_, p_, eps)
@@ -89,7 +73,6 @@ def test_every_guarantee(name, granularity):
 @pytest.mark.parametrize("decade", range(-12, 13, 3))
 def test_the_checks_reject_the_plain_sum_at_every_scale(decade):
     """A test of the test: r left as it is, in conflict, must not pass for projected."""
-    eps = check.epsilon(np.float32)
     rng = np.random.default_rng(0)
     u, v = rng.standard_normal((2, 50))
     for other in (-12, 0, 12):
@@ -97,144 +80,206 @@ def test_the_checks_reject_the_plain_sum_at_every_scale(decade):
         r = 10.0**other * (v - 0.05 * u)
         assert check.dot(g, r) < 0
         with pytest.raises(AssertionError):
-            check.assert_non_conflict(g, r, r, eps)
+            check.assert_non_conflict(g, r, r, EPS)
         with pytest.raises(AssertionError):
-            check.assert_nearest(g, r, r + 0.1 * check.norm(r) * g / check.norm(g), eps)
+            check.assert_nearest(g, r, r + 0.1 * check.norm(r) * g / check.norm(g), EPS)
         alike = 10.0 ** (decade - other) * r
         with pytest.raises(AssertionError):
-            check.assert_never_slower(g, alike, g + alike, eps)
+            check.assert_never_slower(g, alike, g + alike, EPS)
 
 
-@given(pairs(np.float32, 0), st.integers(-15, 15), st.integers(-15, 15))
+@given(pairs(np.float32, 0), st.integers(-14, 14), st.integers(-14, 14))
 def test_scale(pair, a, b):
     """G5: P(g, a·r) = a·P(g, r) and P(b·g, r) = P(g, r)."""
-    g, r = pair.empirical, pair.regularizer
+    g, r = pair
     scaled = tree_map(lambda x: (10.0**a * x).astype(np.float32), r)
     stretched = tree_map(lambda x: (10.0**b * x).astype(np.float32), g)
-    eps = check.epsilon(np.float32)
+    project = jitted("global")
     base, one, other = check.vectors(
-        jitted("global")(r, g),
-        jitted("global")(scaled, g),
-        jitted("global")(r, stretched),
+        project(g, r), project(g, scaled), project(stretched, r)
     )
     size = check.norm(check.vectors(r)[0])
-    check.assert_close(one / 10.0**a, base, eps, size=size)
-    check.assert_close(other, base, eps, size=size)
+    check.assert_close(one / 10.0**a, base, EPS, size=size)
+    check.assert_close(other, base, EPS, size=size)
 
 
 @given(pairs(np.float32, 6, ("one array",)), st.permutations(range(7)))
 def test_order_and_container(pair, order):
     """G6: leaves in another order and container give the same, leaf by leaf."""
-    g, r = pair.empirical["w"], pair.regularizer["w"]
-    whole = np.asarray(jitted("global")({"w": r}, {"w": g})["w"])
-    apart = jitted("global")([r[i] for i in order], [g[i] for i in order])
-    eps = check.epsilon(np.float32)
-    check.assert_close(np.asarray(apart), whole[order], eps, size=check.norm(r))
+    g, r = (half["w"] for half in pair)
+    whole = np.asarray(jitted("global")({"w": g}, {"w": r})["w"])
+    apart = jitted("global")([g[i] for i in order], [r[i] for i in order])
+    check.assert_close(np.asarray(apart), whole[order], EPS, size=check.norm(r))
 
 
 @given(pairs(np.float32, 6, ("one array",)), st.integers(0, 2**32 - 1))
 def test_rotation(pair, seed):
     """G6: global mode commutes with every rotation Q: P(Qg, Qr) = Q·P(g, r)."""
     q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((7, 7)))
-    g, r = (np.asarray(x["w"], np.float64) for x in (pair.empirical, pair.regularizer))
-    turned = jitted("global")({"w": np.float32(q @ r)}, {"w": np.float32(q @ g)})["w"]
-    there = q @ np.asarray(
-        jitted("global")({"w": np.float32(r)}, {"w": np.float32(g)})["w"]
+    g, r = (np.asarray(half["w"], np.float64) for half in pair)
+    turned, straight = (
+        np.asarray(jitted("global")({"w": np.float32(x)}, {"w": np.float32(y)})["w"])
+        for x, y in ((q @ g, q @ r), (g, r))
     )
-    eps = check.epsilon(np.float32)
-    check.assert_close(np.asarray(turned, np.float64), there, eps, size=check.norm(r))
+    check.assert_close(turned, q @ straight, EPS, size=check.norm(r))
 
 
-def conflicting(g_scale=1.0, r_scale=1.0, dtype=jnp.float32):
-    g = {"a": jnp.array([1.0, 2.0], dtype), "b": jnp.array([[0.5]], dtype)}
-    r = {"a": jnp.array([-3.0, 1.0], dtype), "b": jnp.array([[-1.0]], dtype)}
-    return (
-        jax.tree.map(lambda x: x * jnp.asarray(g_scale, dtype), g),
-        jax.tree.map(lambda x: x * jnp.asarray(r_scale, dtype), r),
-    )
+SCALES = [1e-15, 1.0, 1e12, 1e17]
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("r_scale", [1e-30, 1e-15, 1.0, 1e12])
-@pytest.mark.parametrize("g_scale", [1e-30, 1e-15, 1.0, 1e12])
-def test_tiny_gradients_are_still_projected(g_scale, r_scale, granularity):
+@pytest.mark.parametrize("r_scale", SCALES)
+@pytest.mark.parametrize("g_scale", SCALES)
+def test_small_and_large_gradients_are_projected(g_scale, r_scale, granularity):
     g, r = conflicting(g_scale, r_scale)
-    eps = check.epsilon(np.float32)
-    for g_, r_, p_ in groups(granularity, g, r, jitted(granularity)(r, g)):
+    projected = jitted(granularity)(g, r)
+    for g_, r_, p_ in check.groups(granularity, g, r, projected):
         assert check.dot(g_, r_) < -0.1
-        check.assert_close(p_, check.project(g_, r_), eps, size=check.norm(r_))
+        check.assert_close(p_, check.project(g_, r_), EPS, size=check.norm(r_))
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_a_zero_gradient_leaves_the_regularizer_alone(granularity):
-    g, r = conflicting()
-    zero = jax.tree.map(jnp.zeros_like, g)
-    same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
-    same(jitted(granularity)(r, zero), r)
-    same(jitted(granularity)(zero, g), zero)
-    half = {"a": zero["a"], "b": g["b"]}
-    same(jitted("leaf")(r, half), {"a": r["a"], "b": jnp.zeros((1, 1))})
+@pytest.mark.parametrize("scale", [0.0, 1e-37, 1e-25, 1e-17])
+def test_a_gradient_that_counts_as_zero_leaves_the_regularizer_alone(
+    scale, granularity
+):
+    """One with a root mean square of less than about 3e-16."""
+    tiny = jax.tree.map(lambda x: np.float32(scale) * x, (G, R))
+    project = jitted(granularity)
+    chex.assert_trees_all_equal(project(tiny[0], R), R)
+    chex.assert_trees_all_equal(project(G, tiny[1]), tiny[1])
+    half = {"a": tiny[0]["a"], "b": G["b"]}
+    expected = {"a": R["a"], "b": jnp.zeros((1, 1))}
+    chex.assert_trees_all_equal(jitted("leaf")(half, R), expected)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-15, 1.0])
+SIZE = 2**16
+FEW = 3
+# At which FEW entries alone are exactly as long as what counts as zero.
+BORDER = np.sqrt(SIZE / FEW * np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
+
+
+def few_and_many(few, many):
+    """A few large entries, and thousands of tiny ones."""
+    return np.where(np.arange(SIZE) < FEW, few, many).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "few",
+    [0.0, 1.2e-19, 1e-17, 3e-17, *(BORDER * np.array([0.03, 0.99, 1.01, 1e4]))],
+)
+@pytest.mark.parametrize("many", [1e-23, 1e-20, 1.05e-19, 2e-19, 3e-16, 4e-16])
+def test_nothing_is_amplified_where_squares_underflow(few, many):
+    """‖r'‖ <= ‖r‖; and r' is exact to rounding, or r where something counts as zero."""
+    sparse = few_and_many(few, many)
+    for along in (few_and_many(0, 1), few_and_many(0, 3e-16), few_and_many(1, 1e-4)):
+        for g, r in ((sparse, -along), (along, -sparse), (sparse, -sparse)):
+            projected = np.asarray(jitted("global")({"w": g}, {"w": r})["w"])
+            g_, r_, p_ = check.vectors(g, r, projected)
+            assert check.norm(p_) <= check.norm(r_) * (1 + check.SLACK * EPS)
+            if not np.array_equal(projected, r):
+                size = check.norm(r_)
+                check.assert_close(p_, check.project(g_, r_), EPS, size=size)
+            elif check.dot(g_, r_) < -1e-3:
+                shortest = min(check.norm(g_), check.norm(r_)) / SIZE**0.5
+                assert shortest < 1.01 * BORDER * (FEW / SIZE) ** 0.5
+
+
+@pytest.mark.parametrize("half", ["empirical", "regularizer"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_a_norm_beyond_range_comes_out_non_finite_and_never_wrong(half, granularity):
+    finite = []
+    for exponent in range(56, 127):
+        scale = np.float32(2.0**exponent)
+        pair = GradientPair(G, R)
+        large = jax.tree.map(lambda x, scale=scale: scale * x, getattr(pair, half))
+        g, r = pair._replace(**{half: large})
+        projected = jitted(granularity)(g, r)
+        for g_, r_, p_ in check.groups(granularity, g, r, projected):
+            finite.append((exponent, np.isfinite(p_).all()))
+            if finite[-1][1]:
+                size = check.norm(r_)
+                check.assert_close(p_, check.project(g_, r_), EPS, size=size)
+            else:
+                assert not np.isfinite(p_[: np.size(p_) // 2]).any()
+    assert all(is_finite for exponent, is_finite in finite if exponent <= 61)
+    assert not any(is_finite for exponent, is_finite in finite if exponent >= 66)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0])
 def test_compiled_together_with_the_gradients_it_is_the_same(scale):
-    """XLA must not fold the scaling of small numbers into the penalty's constants."""
     rng = np.random.default_rng(0)
     w, w0, x = (jnp.asarray(rng.standard_normal((5, 5)), jnp.float32) for _ in range(3))
 
     def gradients(w):
         g = jax.grad(lambda w: jnp.sum(jnp.tanh(x @ w) ** 2))(w)
         r = jax.grad(lambda w: 0.5 * jnp.sum((w - w0) ** 2))(w)
-        return g, jnp.float32(scale) * (r - 3.0 * g)
+        return GradientPair(g, jnp.float32(scale) * (r - 3.0 * g))
 
     @jax.jit
     def both(w):
-        g, r = gradients(w)
-        return project_conflict(r, g), g, r
+        pair = gradients(w)
+        return project_conflict(pair), pair
 
-    together, g, r = both(w)
-    g, r = (np.asarray(half, np.float64).ravel() for half in (g, r))
-    eps = check.epsilon(np.float32)
+    together, pair = both(w)
+    g, r = (np.asarray(half, np.float64).ravel() for half in pair)
     expected = check.project(g, r)
-    check.assert_close(np.ravel(together), expected, eps, size=check.norm(r))
+    check.assert_close(np.ravel(together), expected, EPS, size=check.norm(r))
 
 
 def test_negative_zero_is_kept_bit_for_bit():
-    r, g = jnp.array([-0.0, 1.0]), jnp.array([-1.0, 1.0])
-    assert np.signbit(project_conflict(r, g)).tolist() == [True, False]
+    pair = GradientPair(jnp.array([-1.0, 1.0]), jnp.array([-0.0, 1.0]))
+    assert np.signbit(project_conflict(pair)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("half", ["empirical", "regularizer"])
-def test_what_is_not_finite_is_not_swallowed(half, bad, granularity):
-    g, r = conflicting()
-    broken = g if half == "empirical" else r
-    broken["a"] = broken["a"].at[0].set(bad)
-    assert not np.isfinite(jitted(granularity)(r, g)["a"]).all()
-
-
-def test_a_norm_beyond_range_comes_out_as_nan_and_not_as_no_conflict():
-    g, r = conflicting(g_scale=1e25)
-    assert np.isnan(jitted("global")(r, g)["a"]).all()
+@pytest.mark.parametrize("half", [0, 1])
+def test_non_finite_inputs_propagate(half, bad, granularity):
+    pair = conflicting()
+    pair[half]["a"] = pair[half]["a"].at[0].set(bad)
+    assert not np.isfinite(jitted(granularity)(*pair)["a"]).all()
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("tree", [{}, None, [], {"a": None}, {"a": jnp.zeros((0, 3))}])
+@pytest.mark.parametrize("tree", [{}, [], {"a": None}, {"a": jnp.zeros((0, 3))}])
 def test_trees_without_numbers(tree, granularity):
     out = jitted(granularity)(tree, tree)
-    assert jax.tree.structure(out) == jax.tree.structure(tree)
+    chex.assert_trees_all_equal_structs(out, tree)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_eager_jit_vmap_and_scan_agree(granularity):
     rng = np.random.default_rng(0)
     template = {"body": {"w": (2,), "b": (1, 1)}, "head": {"w": (2,)}}
-    rows = [[fill(template, rng, np.float32) for _ in range(2)] for _ in range(5)]
-    r, g = stack(*rows)
+    rows = [
+        GradientPair(*(fill(template, rng, np.float32) for _ in range(2)))
+        for _ in range(5)
+    ]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
     f = functools.partial(project_conflict, granularity=granularity)
-    eager = stack(*(f(*row) for row in rows))
-    jit = stack(*(jitted(granularity)(*row) for row in rows))
-    _, scan = jax.lax.scan(lambda carry, x: (carry, f(*x)), None, (r, g))
-    for other in (jit, jax.jit(jax.vmap(f))(r, g), scan):
-        close(other, eager, 2e-6, 2e-6)
+    eager, jit = (
+        jax.tree.map(lambda *x: np.stack(x), *map(function, rows))
+        for function in (f, lambda pair: jitted(granularity)(*pair))
+    )
+    _, scan = jax.lax.scan(lambda carry, x: (carry, f(x)), None, stacked)
+    for other in (jit, jax.jit(jax.vmap(f))(stacked), scan):
+        chex.assert_trees_all_close(other, eager, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (lambda: project_conflict(R, G), "takes 1 positional argument but 2"),
+        (lambda: project_conflict(*GradientPair(G, R)), "takes 1 positional argument"),
+        (lambda: project_conflict((G, R)), r"GradientPair\(.*, got a tuple"),
+        (lambda: project_conflict(G), r"GradientPair\(.*, got a dict"),
+        (lambda: project_conflict(G["a"]), r"got an array of shape \(2,\)"),
+        (lambda: project_conflict(None), "got a NoneType"),
+        (lambda: project_conflict(GradientPair(None, None)), "empirical half .* None"),
+    ],
+)
+def test_two_bare_gradients_are_refused(act, says):
+    """Nothing would tell which is which."""
+    with pytest.raises(TypeError, match=says):
+        act()
