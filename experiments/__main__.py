@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     @app.command(name="demo")
     def _demo(study: Plain[demo.Demo]) -> None:
-        """Fine-tune pretrained networks eight ways; about two minutes."""
+        """Compare regularizers with plain fine-tuning; about three minutes."""
         demo.run(study, Console())
 
     @app.command(name="never-hurt")

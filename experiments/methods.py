@@ -1,9 +1,9 @@
 """The methods that are compared, as one table.
 
 Every method is the same chain; they differ only in what the regularizer is and in what
-is done about conflict. L2 and L2-SP are fed with plain gradients of the empirical loss,
-distillation (KD, DELTA) with pairs. Most of the table is a product: every regularizer
-of ``REGULARIZERS``, as the plain weighted sum and in every form of ``FORMS``.
+is done about conflict. L2 and L2-SP take plain gradients of the empirical loss,
+distillation (KD, DELTA) pairs. Most of the table is a product: every regularizer of
+``REGULARIZERS``, as the plain weighted sum and in every form of ``FORMS``.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import dtnh, l2_sp, l2_sp_penalty
+from dtnh_jax import dtnh, l2, l2_sp, l2_sp_penalty, mix_regularizers
 from experiments.errors import unknown
 from experiments.recipe import OPTIMIZERS, Recipe
 
@@ -36,6 +36,9 @@ class Method:
         the pretrained parameters, which both decay the head, which is new, towards zero
         by ``HEAD_DECAY``; or the pretrained network's features on the same images, all
         channels alike (KD) or each by its importance (DELTA: ``"channels"``).
+      mixed: further regularizers of the parameters alone, ``"pretrained"`` (L2-SP) and
+        ``"zero"`` (weight decay, of all parameters alike). If there are any, each
+        regularizer gradient is scaled to unit norm before they are summed.
       on_conflict: as in ``dtnh``; ``"ignore"`` is the plain weighted sum.
       granularity: as in ``dtnh``: the groups in which conflict is judged and measured.
       baseline: key of the method that this one is to improve on.
@@ -50,6 +53,7 @@ class Method:
 
     label: str
     towards: Literal["zero", "pretrained", "features", "channels"] | None = None
+    mixed: tuple[Literal["zero", "pretrained"], ...] = ()
     on_conflict: Literal["project", "drop", "ignore"] = "ignore"
     granularity: Literal["global", "layer", "leaf"] = "layer"
     baseline: str | None = None
@@ -86,12 +90,10 @@ class Method:
             return optax.chain(_head_alone(), direction, rate)
         if self.towards is None:
             return optax.chain(direction, rate)
-        if self.distills:
-            pair_maker, weight = optax.identity(), FEATURE_SCALE * weight
-        else:
-            pair_maker = l2_sp(self._anchor(pretrained), alpha=1.0, beta=HEAD_DECAY)
+        if self.distills and not self.mixed:
+            weight = FEATURE_SCALE * weight
         return optax.chain(
-            pair_maker,
+            self._pair_maker(pretrained),
             dtnh(
                 self._schedule(weight, recipe.steps),
                 granularity=self.granularity,
@@ -107,6 +109,8 @@ class Method:
     def penalty(self, params: Any, pretrained: Any) -> jax.Array | None:
         """What λ multiplies, of a regularizer that looks at the parameters alone.
 
+        A mix is no gradient of a penalty: then it is the penalty of ``towards`` alone.
+
         Args:
           params: the parameters.
           pretrained: as ``transformation`` takes it.
@@ -116,6 +120,16 @@ class Method:
         return l2_sp_penalty(
             params, self._anchor(pretrained), alpha=1.0, beta=HEAD_DECAY
         )
+
+    def _pair_maker(self, pretrained: Any) -> optax.GradientTransformation:
+        """From plain gradients to pairs; what distills is given pairs."""
+        # The anchor is copied into the state by `init`.
+        anchored = l2_sp(1.0, HEAD_DECAY, pretrained=self._anchor(pretrained))
+        if self.mixed:
+            makers = {"pretrained": anchored, "zero": l2()}
+            own = () if self.distills else (self.towards,)
+            return mix_regularizers(*(makers[name] for name in (*own, *self.mixed)))
+        return optax.identity() if self.distills else anchored
 
     def _anchor(self, pretrained: Any) -> Any:
         zero = self.towards == "zero"
@@ -189,13 +203,20 @@ METHODS: dict[str, Method] = {
     **_family("delta"),
     "frozen": Method("frozen body", frozen=True),
 }
-# The methods of the demo.
-BASIC = (
-    "plain",
-    "l2",
-    *("l2-sp", "dtnh-global", "dtnh-layer"),
-    *("kd", "kd-global", "kd-layer"),
-)
+# What `dtnh_sgd` and `dtnh_adamw` do by default, after `mix_regularizers`.
+STEADY: dict[str, Any] = {
+    "on_conflict": "project",
+    "reference_decay": 0.99,
+    "max_ratio": 1.0,
+    "inner": True,
+}
+METHODS |= {
+    "l2-layer": Method("L2 + DTNH (layer)", "zero", baseline="l2", **FORMS["layer"]),
+    "steady": Method("L2-SP + L2, steady", "pretrained", mixed=("zero",), **STEADY),
+    "steady-kd": Method(
+        "KD + L2-SP + L2, steady", "features", mixed=("pretrained", "zero"), **STEADY
+    ),
+}
 
 
 def _variant(label: str, **changes: Any) -> Method:

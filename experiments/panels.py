@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dtnh_jax import plot_conflict
 
 
-def legend(figure: Figure, panels: Any) -> None:
+def legend(figure: Figure, panels: Any, fontsize: float = 8) -> None:
     """Draws one legend below all panels, each label once."""
     entries = {
         label: handle
@@ -20,7 +20,7 @@ def legend(figure: Figure, panels: Any) -> None:
     if entries:
         figure.legend(
             entries.values(), entries.keys(), loc="outside lower center",
-            ncols=len(entries), fontsize=8, frameon=False,
+            ncols=len(entries), fontsize=fontsize, frameon=False,
         )  # fmt: skip
 
 

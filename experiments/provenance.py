@@ -1,7 +1,9 @@
-"""With what a result was made: versions, device and settings."""
+"""With what a result was made: versions, commit, device and settings."""
 
 import os
 import platform
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import flax
@@ -10,9 +12,13 @@ import optax
 
 import dtnh_jax
 
+ROOT = Path(__file__).parents[1]
+# What a run publishes itself does not make its commit a dirty one.
+PUBLISHED = "experiments/results"
+
 
 def about(config: dict[str, Any]) -> dict[str, Any]:
-    """Versions, device and configuration, as JSON can hold them."""
+    """Versions, commit, device and configuration, as JSON can hold them."""
     device = jax.devices()[0]
     return {
         "versions": {
@@ -22,13 +28,30 @@ def about(config: dict[str, Any]) -> dict[str, Any]:
             "optax": optax.__version__,
             "python": platform.python_version(),
         },
+        "commit": commit(),
         "device": f"{device.platform} ({device.device_kind})",
         "cpu_cores": os.cpu_count(),
         "config": config,
     }
 
 
+def commit() -> str:
+    """The commit of the code, "-dirty" after it if files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = git("status", "--porcelain", "--", ".", f":!{PUBLISHED}")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + "-dirty" * bool(changed)
+
+
 def in_words(header: dict[str, Any]) -> str:
-    """Versions and device in one line, from ``about``."""
+    """Versions, commit and device in one line, from ``about``."""
     versions = ", ".join(f"{name} {text}" for name, text in header["versions"].items())
-    return f"{versions}; {header['device']}, {header['cpu_cores']} cores."
+    return (
+        f"{versions}; commit {header['commit']}; {header['device']}, "
+        f"{header['cpu_cores']} cores."
+    )

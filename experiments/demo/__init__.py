@@ -1,1 +1,1 @@
-"""What ``make demo`` runs: eight ways to fine-tune, from two sources."""
+"""What ``make demo`` runs: regularizers, each joined in three ways."""

@@ -1,4 +1,4 @@
-"""What the demo leaves behind: a table in the terminal, and files in one folder."""
+"""What the demo leaves behind: tables in the terminal, and files in one folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,9 @@ from experiments.demo import figures, tables
 from experiments.demo.results import summarize, write
 from experiments.finetune import Cell
 
-# The plain sum, judged by layer: what conflict does when nothing is done about it.
-HEAT_MAP_METHOD = "l2-sp"
+# The plain sum, judged by layer, at the λ of its authors: what conflict there is when
+# nothing is done about it.
+HEAT_MAP = ("l2-sp", 1.0)
 
 
 def publish(
@@ -25,36 +26,38 @@ def publish(
     notes: Sequence[str],
     header: dict[str, Any],
 ) -> None:
-    """Writes ``results.jsonl``, ``table.md`` and the figures, and prints the table.
+    """Writes ``results.jsonl``, the tables and the figures, and prints the table.
 
     Args:
       folder: where to write; made where it is missing.
       console: where to print.
-      cells: all but one, in the order of the table's rows.
-      scratch: the cell from random weights, which comes first in the table.
+      cells: all but one.
+      scratch: the cell from random weights.
       target: name of the target task.
       title: of the table.
       notes: what a reader of the table must know, one sentence or two each.
       header: the first record of ``results.jsonl``, from ``provenance.about``.
     """
-    rows = [scratch, *cells]
-    summaries = [summarize(cell, rows) for cell in rows]
-    notes = [*notes, provenance.in_words(header)]
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "results.jsonl", header, rows)
-    (folder / "table.md").write_text(tables.markdown(summaries, title, notes))
-    figures.accuracy(folder / "accuracy.png", cells, scratch, target)
-    heaviest = max(
-        (cell.weight for cell in cells if cell.weight is not None), default=None
-    )
-    shown = [
-        cell
-        for cell in cells
-        if cell.method == HEAT_MAP_METHOD and cell.weight == heaviest
+    everything = [scratch, *cells]
+    summaries = [summarize(cell, everything) for cell in everything]
+    notes = [
+        f"From random weights, plain fine-tuning: "
+        f"{tables.accuracy(summaries[0].accuracy)}.",
+        *notes,
+        provenance.in_words(header),
     ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "results.jsonl", header, everything)
+    (folder / "table.md").write_text(tables.markdown(summaries, title, notes))
+    (folder / "ranges.md").write_text(tables.ranges(summaries))
+    figures.accuracy(folder / "accuracy.png", summaries, target, scratch.accuracy.size)
+    shown = [cell for cell in cells if (cell.method, cell.weight) == HEAT_MAP]
     if shown:
         figures.conflict(folder / "conflict.png", shown)
-    console.print(tables.terminal(summaries, title))
+    console.print(title, style="bold", highlight=False)
     console.print()
+    for source in tables.sources(summaries):
+        console.print(tables.terminal(summaries, source))
+        console.print()
     for note in notes:
         console.print(note, markup=False, highlight=False, style="dim")

@@ -1,9 +1,10 @@
-"""What the demo found: its rows, and the file ``results.jsonl``.
+"""What the demo found: its summaries, and the file ``results.jsonl``.
 
 Every line of that file is one JSON object; ``"record"`` says what it is: ``"about"``
-(one, first: versions, device, configuration), ``"run"`` (one a seed and cell),
-``"summary"`` (one a cell: the numbers that the table prints) and ``"trace"`` (one a
-cell: training loss and cosines of every step, as the mean over seeds).
+(one, first: versions, commit, device, configuration), ``"run"`` (one per seed and
+cell), ``"summary"`` (one per cell: the numbers that the table prints) and ``"trace"``
+(one per cell: training loss and cosines of every step, as the mean over seeds). A cell
+that diverged has a summary alone.
 """
 
 import dataclasses
@@ -14,21 +15,23 @@ from typing import Any
 
 import numpy as np
 
+from experiments.demo.compared import PLAIN
 from experiments.finetune import Cell
 from experiments.statistics import Estimate, estimate
+from experiments.train import Trace
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One row of the table; accuracies and differences in points of a hundred.
+    """What one cell came to; accuracies and differences in points of a hundred.
 
     Attributes:
       source: name of what the networks were pretrained on.
       method: key in ``METHODS``.
       weight: λ, or ``None``.
-      accuracy: on the held-out images.
-      gain: paired difference to the method's baseline at the same λ; ``None`` where
-        there is no baseline.
+      accuracy: on the held-out images; ``None`` where training diverged.
+      gain: paired difference to plain fine-tuning from the same source; ``None`` for
+        that itself, and where training diverged.
       conflict_rate: share of steps and groups with a negative cosine, or ``None``.
       mean_cosine: over seeds, steps and groups, -1..1, or ``None``.
     """
@@ -36,31 +39,36 @@ class Summary:
     source: str
     method: str
     weight: float | None
-    accuracy: Estimate
+    accuracy: Estimate | None
     gain: Estimate | None
     conflict_rate: float | None
     mean_cosine: float | None
 
 
-def baseline(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
-    """The cell that ``cell`` is compared with, if it is among ``cells``."""
-    wanted = (cell.source, cell.rule.baseline, cell.weight)
-    same = (
-        other for other in cells if (other.source, other.method, other.weight) == wanted
-    )
-    return next(same, None)
+def diverged(source: str, method: str, weight: float, seeds: int) -> Cell:
+    """The cell of a run in which the loss of a seed became infinite or NaN."""
+    nothing = Trace(np.zeros((seeds, 0)), None, None)
+    return Cell(source, method, weight, np.full(seeds, np.nan), (), nothing, 0.0)
+
+
+def has_diverged(cell: Cell) -> bool:
+    """Whether ``cell`` was made by ``diverged``."""
+    return bool(np.isnan(cell.accuracy).all())
 
 
 def summarize(cell: Cell, cells: Sequence[Cell]) -> Summary:
-    """The row of ``cell``; its baseline is looked for among ``cells``."""
-    other = baseline(cell, cells)
+    """The summary of ``cell``; plain fine-tuning is looked for among ``cells``."""
+    name = cell.source, cell.method, cell.weight
+    if has_diverged(cell):
+        return Summary(*name, None, None, None, None)
+    plain = next(
+        other for other in cells if (other.source, other.method) == (cell.source, PLAIN)
+    )
     measured = cell.trace.cosine is not None
     return Summary(
-        cell.source,
-        cell.method,
-        cell.weight,
+        *name,
         estimate(100 * cell.accuracy),
-        estimate(100 * (cell.accuracy - other.accuracy)) if other else None,
+        None if cell is plain else estimate(100 * (cell.accuracy - plain.accuracy)),
         float(cell.trace.conflict.mean()) if measured else None,
         float(cell.trace.cosine.mean()) if measured else None,
     )
@@ -69,7 +77,8 @@ def summarize(cell: Cell, cells: Sequence[Cell]) -> Summary:
 def write(path: Path, header: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Writes ``results.jsonl``."""
     records = [{"record": "about", **header}]
-    for cell in cells:
+    finished = [cell for cell in cells if not has_diverged(cell)]
+    for cell in finished:
         name = {"source": cell.source, "method": cell.method, "weight": cell.weight}
         for seed, share in enumerate(cell.accuracy):
             run = {"seed": seed, "accuracy": round(100 * float(share), 4)}
@@ -81,7 +90,7 @@ def write(path: Path, header: dict[str, Any], cells: Sequence[Cell]) -> None:
     for cell in cells:
         summary = dataclasses.asdict(summarize(cell, cells))
         records.append({"record": "summary", **summary, "seconds": cell.seconds})
-    for cell in cells:
+    for cell in finished:
         records.append(
             {
                 "record": "trace",
@@ -99,9 +108,9 @@ def write(path: Path, header: dict[str, Any], cells: Sequence[Cell]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``results.jsonl``, one dict a line."""
+    """The records of a ``results.jsonl``, one dict per line."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _rounded(values: np.ndarray) -> list:
-    return np.round(values.astype(np.float64), 5).tolist()
+    return np.round(values.astype(np.float64), 4).tolist()

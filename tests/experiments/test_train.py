@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.demo.compared import ARMS
 from experiments.errors import InputError
 from experiments.finetune import few_shot_target, finetune
-from experiments.methods import BASIC, method
+from experiments.methods import method
 from experiments.recipe import Recipe, batch_order
 
 # Each other number of steps, batch size or method is a program more to compile.
@@ -34,7 +35,7 @@ FAST = ("l2", "dtnh-global", "kd-layer")
     "name",
     [
         name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-        for name in (*BASIC[1:], "average", "inner-guarded")
+        for name in (*ARMS, "dtnh-global", "average", "inner-guarded")
     ],
 )
 def test_at_weight_zero_every_method_is_plain_fine_tuning(run, name):
