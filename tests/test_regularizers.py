@@ -1,127 +1,448 @@
-"""``l2_sp``: its gradient, new heads, containers, and what it refuses."""
+"""``l2_sp`` and ``l2``: their gradients, the anchor, what is new, what is refused."""
 
+import re
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from dtnh_jax import GradientPair, dtnh, l2_sp
+from dtnh_jax import (
+    GradientPair,
+    conflict_report,
+    dtnh,
+    dtnh_sgd,
+    l2,
+    l2_sp,
+    mix_regularizers,
+)
 
-PRETRAINED = {"body": {"w": jnp.array([1.0, 2.0])}, "head": None}
+START = {
+    "body": {"w": jnp.array([1.0, 2.0])},
+    "head": {"w": jnp.array([[2.0]]), "b": jnp.array([-2.0])},
+}
 PARAMS = {
     "body": {"w": jnp.array([0.5, 4.0])},
     "head": {"w": jnp.array([[3.0]]), "b": jnp.array([-1.0])},
 }
+OTHER = jax.tree.map(lambda x: x - 0.25, START)
 GRADS = jax.tree.map(jnp.ones_like, PARAMS)
+NEW = {"head": True}
 
 
-def penalty(params, alpha, beta):
-    """The published formula, for autodiff."""
-    distance = params["body"]["w"] - PRETRAINED["body"]["w"]
-    new = sum(jnp.sum(x**2) for x in jax.tree.leaves(params["head"]))
-    return alpha / 2 * jnp.sum(distance**2) + beta / 2 * new
+def regularizer(tx, start=START, params=PARAMS, grads=GRADS, how="eager"):
+    update = jax.jit(tx.update) if how == "jit" else tx.update
+    pair, state = update(grads, tx.init(start), params)
+    chex.assert_trees_all_equal(pair.empirical, grads)
+    chex.assert_trees_all_equal(state, tx.init(start))
+    return pair.regularizer
 
 
-def pair(pretrained=PRETRAINED, params=PARAMS, alpha=0.3, beta=0.7):
-    tx = l2_sp(pretrained, alpha, beta)
-    return tx.update(GRADS, tx.init(params), params)[0]
+def penalty(params, anchor, new, alpha, beta):
+    """The published formula, for autodiff; ``new`` are the keys of new arrays."""
+    total = 0.0
+    for (path, w), w0 in zip(
+        jax.tree.leaves_with_path(params), jax.tree.leaves(anchor), strict=True
+    ):
+        is_new = any(jax.tree_util.keystr(path).startswith(key) for key in new)
+        total += beta * jnp.sum(w**2) if is_new else alpha * jnp.sum((w - w0) ** 2)
+    return total / 2
 
 
-def test_gradient_is_that_of_the_penalty():
-    expected = jax.grad(penalty)(PARAMS, 0.3, 0.7)
-    jax.tree.map(np.testing.assert_allclose, pair(), GradientPair(GRADS, expected))
+# How the anchor, and what is new, are said: what is meant.
+SAID = {
+    "init": ({}, START, ()),
+    "new": ({"new": NEW}, START, ["['head']"]),
+    "new tree": ({"new": {"head": {"b": True, "w": False}}}, START, ["['head']['b']"]),
+    "new function": (
+        {"new": lambda p: {k: k == "head" for k in p}},
+        START,
+        ["['head']"],
+    ),
+    "all new": ({"new": True}, START, [""]),
+    "none new": ({"new": {}}, START, ()),
+    "pretrained": ({"pretrained": OTHER}, OTHER, ()),
+    "pretrained prefix": ({"pretrained": {**OTHER, "head": None}}, OTHER, ["['head']"]),
+    "pretrained arrays": (
+        {"pretrained": {**OTHER, "head": {"w": None, "b": OTHER["head"]["b"]}}},
+        OTHER,
+        ["['head']['w']"],
+    ),
+    "pretrained and new": (
+        {"pretrained": OTHER, "new": {"head": {"w": True}}},
+        OTHER,
+        ["['head']['w']"],
+    ),
+}
 
 
-def test_new_arrays_are_left_alone_by_default():
-    r = l2_sp(PRETRAINED, 0.3).update(GRADS, optax.EmptyState(), PARAMS)[0].regularizer
-    assert all((x == 0).all() for x in jax.tree.leaves(r["head"]))
+@pytest.mark.parametrize("how", ["eager", "jit"])
+@pytest.mark.parametrize("said", SAID)
+def test_l2_sp_is_the_gradient_of_its_penalty(said, how):
+    options, anchor, new = SAID[said]
+    r = regularizer(l2_sp(0.3, 0.7, **options), how=how)
+    expected = jax.grad(penalty)(PARAMS, anchor, new, 0.3, 0.7)
+    chex.assert_trees_all_close(r, expected)
 
 
-def test_gradient_at_the_pretrained_point_is_zero():
-    start = {**PARAMS, "body": PRETRAINED["body"]}
-    np.testing.assert_array_equal(pair(params=start).regularizer["body"]["w"], [0, 0])
+def test_what_is_new_is_left_alone_by_default():
+    r = regularizer(l2_sp(0.3, new=NEW))
+    chex.assert_trees_all_equal(r["head"], jax.tree.map(jnp.zeros_like, r["head"]))
 
 
-def test_none_may_stand_for_one_array_or_for_a_subtree():
-    one_by_one = {**PRETRAINED, "head": {"w": None, "b": None}}
-    jax.tree.map(np.testing.assert_array_equal, pair(), pair(one_by_one))
+def test_gradient_at_the_anchor_is_zero():
+    r = regularizer(l2_sp(), params=START)
+    chex.assert_trees_all_equal(r, jax.tree.map(jnp.zeros_like, r))
 
 
-def test_bfloat16_parameters_keep_their_dtype_and_the_difference_its_precision():
-    w0 = {"w": jnp.array([1.0], jnp.float32)}
-    w = {"w": jnp.array([1.0078125], jnp.bfloat16)}  # 1 + 2^-7, one step of bfloat16
-    tx = l2_sp({"w": w0["w"] + 2**-9}, 1.0)
-    r = tx.update(w, tx.init(w), w)[0].regularizer["w"]
+@pytest.mark.parametrize(
+    ("mask", "decayed"),
+    [
+        (None, "wwb"),
+        ({"body": True, "head": {"w": True, "b": False}}, "ww"),
+        ({"body": True, "head": False}, "w"),
+        (lambda p: jax.tree.map(lambda x: x.ndim > 1, p), "h"),
+        (False, ""),
+    ],
+)
+def test_l2_is_the_gradient_of_half_the_square(mask, decayed):
+    names = {
+        "wwb": "body head.w head.b",
+        "ww": "body head.w",
+        "w": "body",
+        "h": "head.w",
+        "": "",
+    }[decayed].split()
+
+    def square(p):
+        arrays = {
+            "body": p["body"]["w"],
+            "head.w": p["head"]["w"],
+            "head.b": p["head"]["b"],
+        }
+        return sum((jnp.sum(arrays[k] ** 2) for k in names), 0.0) * 0.3 / 2
+
+    chex.assert_trees_all_close(regularizer(l2(0.3, mask)), jax.grad(square)(PARAMS))
+
+
+@pytest.mark.parametrize("maker", [l2, l2_sp])
+def test_dtypes_are_those_of_the_parameters(maker):
+    """And differences have the precision of float32: 1 + 2^-7 - (1 + 2^-9)."""
+    w = {"w": jnp.array([1.0078125], jnp.bfloat16)}  # one step of bfloat16 above 1
+    anchor = {"w": jnp.array([1 + 2**-9], jnp.float32)}
+    options = {"pretrained": anchor} if maker is l2_sp else {}
+    tx = maker(**options)
+    r = regularizer(tx, w, w, w)["w"]
     assert r.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(r.astype(jnp.float32), [2**-7 - 2**-9])
+    expected = 2**-7 - 2**-9 if maker is l2_sp else 1.0078125
+    np.testing.assert_array_equal(r.astype(jnp.float32), [expected])
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), w)
+    assert regularizer(maker(), wide, wide, w)["w"].dtype == jnp.float32
 
 
-def test_containers_may_differ():
-    flax = pytest.importorskip("flax")
-    jax.tree.map(
-        np.testing.assert_array_equal, pair(flax.core.freeze(PRETRAINED)), pair()
+def test_complex_and_float64():
+    z = {"w": jnp.array([3 + 4j])}
+    chex.assert_trees_all_equal(regularizer(l2(0.5), z, z, z), {"w": z["w"] / 2})
+    with jax.enable_x64(True):
+        tiny = {"w": jnp.array([1.0 + 2**-40])}
+        r = regularizer(l2_sp(), {"w": jnp.array([1.0])}, tiny, tiny)["w"]
+        assert r.dtype == np.float64
+        np.testing.assert_array_equal(r, [2**-40])
+
+
+# The anchor: built late, copied, abstract, mapped over, donated, no constant.
+
+
+def test_the_optimizer_may_be_built_before_the_parameters():
+    """And one transformation initialised twice has two anchors."""
+    tx = optax.chain(l2_sp(), dtnh())
+    states = tx.init(START), tx.init(OTHER)
+    for state, start in zip(states, (START, OTHER), strict=True):
+        chex.assert_trees_all_equal(state[0].anchor, start)
+        d, _ = tx.update(jax.tree.map(jnp.zeros_like, GRADS), state, PARAMS)
+        chex.assert_trees_all_close(d, jax.tree.map(jnp.subtract, PARAMS, start))
+
+
+def abstract(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+CHAINS = {
+    "l2_sp": lambda **kwargs: l2_sp(**kwargs),
+    "steady": lambda **kwargs: optax.chain(
+        mix_regularizers(l2_sp(**kwargs), l2()), dtnh_sgd(0.1, 0.9)
+    ),
+}
+ANCHORS = {
+    "init": {},
+    "new": {"new": NEW},
+    "pretrained": {"pretrained": {**OTHER, "head": None}},
+}
+chains = pytest.mark.parametrize("chain", CHAINS)
+anchors = pytest.mark.parametrize("anchored", ANCHORS)
+
+
+@chains
+@anchors
+def test_init_on_abstract_parameters(chain, anchored):
+    tx = CHAINS[chain](**ANCHORS[anchored])
+    expected = abstract(tx.init(START))
+    shapes = jax.eval_shape(tx.init, START)
+    assert abstract(shapes) == expected
+    assert abstract(jax.eval_shape(tx.init, abstract(START))) == expected
+    assert abstract(tx.init(abstract(START))) == expected
+
+
+@chains
+@anchors
+def test_map_params_reaches_the_anchor(chain, anchored):
+    """Where an array is new there is none: ``is_leaf`` lets another tree have one."""
+    tx = CHAINS[chain](**ANCHORS[anchored])
+    state = tx.init(START)
+    chex.assert_trees_all_equal(optax.tree.map_params(tx, lambda x: x, state), state)
+    doubled = optax.tree.map_params(
+        tx,
+        lambda x, w: None if x is None else x + 2 * w,
+        state,
+        START,
+        is_leaf=lambda x: x is None,
     )
+    found, before = (optax.tree.get(s, "anchor") for s in (doubled, state))
+    expected = jax.tree.map(
+        lambda x, w: None if x is None else x + 2 * w,
+        before,
+        START,
+        is_leaf=lambda x: x is None,
+    )
+    chex.assert_trees_all_equal(found, expected)
+    assert (before["head"]["b"] is None) == (anchored != "init")
 
 
-def test_nnx_optimizer_takes_it_like_any_other():
+@pytest.mark.parametrize("how", ["eager", "jit"])
+@chains
+@anchors
+def test_parameters_and_state_may_be_donated_together(chain, anchored, how):
+    tx = optax.chain(
+        CHAINS[chain](**ANCHORS[anchored]),
+        *([dtnh(), optax.scale(-0.1)] if chain == "l2_sp" else []),
+    )
+    params = jax.tree.map(jnp.copy, START)
+    state = (jax.jit(tx.init) if how == "jit" else tx.init)(params)
+    anchor = jax.tree.map(np.array, optax.tree.get(state, "anchor"))
+    pointers = [
+        x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, state)) if x.size
+    ]
+    assert len(set(pointers)) == len(pointers)
+
+    def step(params, state):
+        updates, state = tx.update(GRADS, state, params)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    for _ in range(3):
+        old, (params, state) = params, step(params, state)
+        assert all(x.is_deleted() for x in jax.tree.leaves(old))
+    chex.assert_trees_all_equal(optax.tree.get(state, "anchor"), anchor)
+
+
+def test_what_init_was_given_may_be_deleted():
+    params = jax.tree.map(jnp.copy, START)
+    states = [
+        l2_sp().init(params),
+        jax.jit(l2_sp().init)(params),
+        l2_sp(pretrained=params).init(START),
+    ]
+    jax.tree.map(lambda x: x.delete(), params)
+    for state in states:
+        chex.assert_trees_all_equal(state.anchor, START)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_large_anchor_is_no_constant_of_the_program(pretrained):
+    """400 MB, of which none is allocated: the one array is a row, seen often."""
+    shape = (10_000, 10_000)
+    tx = optax.chain(l2_sp(), dtnh(reference_decay=0.9))
+    params = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    state = jax.eval_shape(tx.init, params)
+    if pretrained:
+        seen = np.broadcast_to(np.arange(10_000, dtype=np.float32), shape)
+        tx = optax.chain(l2_sp(pretrained={"w": seen}), dtnh(reference_decay=0.9))
+    traced = jax.jit(tx.update).trace(params, state, params)
+    assert sum(np.size(x) for x in traced.jaxpr.consts) < 1000
+    text = traced.lower().as_text()
+    assert "10000x10000" in text
+    assert len(text) < 50_000
+
+
+def test_the_check_of_constants_sees_one():
+    w = np.arange(90_000, dtype=np.float32).reshape(300, 300)
+    step = jax.jit(lambda x: x + jnp.asarray(w))
+    traced = step.trace(jax.ShapeDtypeStruct(w.shape, w.dtype))
+    assert len(traced.lower().as_text()) > 50_000
+
+
+def test_a_live_nnx_state_needs_no_copy():
+    """NNX updates in place, and a state shares the Variables of its model."""
     nnx = pytest.importorskip("flax.nnx")
     model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-    pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
-    start = jax.tree.map(jnp.copy, nnx.to_pure_dict(pretrained))
-    model.kernel[...] += 1.0
-    tx = optax.chain(l2_sp(pretrained, alpha=1.0), dtnh(0.5), optax.sgd(1.0))
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    grads = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
-    optimizer.update(model, grads)
-    np.testing.assert_allclose(model.kernel[...], start["kernel"] + 0.5, 1e-6)
-    np.testing.assert_array_equal(model.bias[...], start["bias"])
+    live = nnx.state(model, nnx.Param)
+    start = nnx.to_pure_dict(jax.tree.map(jnp.copy, live))
+    for tx in (l2_sp(), l2_sp(pretrained=live), l2_sp(pretrained=model)):
+        model.kernel[...] = start["kernel"]
+        optimizer = nnx.Optimizer(
+            model, optax.chain(tx, dtnh(0.5), optax.sgd(1.0)), wrt=nnx.Param
+        )
+        zeros = jax.tree.map(jnp.zeros_like, live)
+        model.kernel[...] += 1.0
+        for away in (0.5, 0.25):
+            optimizer.update(model, zeros)
+            np.testing.assert_allclose(model.kernel[...], start["kernel"] + away, 1e-6)
+        np.testing.assert_array_equal(model.bias[...], start["bias"])
+
+
+# None gradients, and leaves that are no arrays.
+
+
+@pytest.mark.parametrize("granularity", ["global", "layer", "leaf"])
+@pytest.mark.parametrize("maker", ["l2_sp", "l2", "mix"])
+@pytest.mark.parametrize("steady", [False, True])
+def test_no_gradient_no_update(granularity, maker, steady):
+    makers = {"l2_sp": l2_sp(), "l2": l2(), "mix": mix_regularizers(l2_sp(), l2())}
+    rule = {"reference_decay": 0.9, "max_ratio": 1.0, "inner": optax.trace(0.9)}
+    head = dtnh(granularity=granularity, **(rule if steady else {}))
+    params = {"a": {"w": 2 * jnp.ones(3)}, "b": {"w": jnp.ones(2)}, "c": jnp.ones(1)}
+
+    def updates(tx, g, params):
+        state = tx.init(params)
+        for _ in range(2):
+            d, state = tx.update(g, state, params)
+        return d, conflict_report(state)
+
+    tx = optax.chain(makers[maker], head)
+    g = {"a": {"w": jnp.ones(3)}, "b": {"w": None}, "c": None}
+    d, report = updates(tx, g, params)
+    expected, _ = updates(tx, {"a": g["a"]}, {"a": params["a"]})
+    chex.assert_trees_all_close(d, g | expected)
+    assert len(report) == {"global": 1, "layer": 3, "leaf": 3}[granularity]
+
+
+@pytest.mark.parametrize("granularity", ["global", "layer", "leaf"])
+@pytest.mark.parametrize("maker", [l2_sp, l2])
+@pytest.mark.parametrize("steady", [False, True])
+def test_an_equinox_module_with_functions_in_it(granularity, maker, steady):
+    eqx = pytest.importorskip("equinox")
+
+    class Net(eqx.Module):
+        first: eqx.nn.Linear
+        activation: object
+        steps: int
+        second: eqx.nn.Linear
+
+        def __call__(self, x):
+            return self.second(self.activation(self.first(x)))
+
+    keys = jax.random.split(jax.random.key(0))
+    net = Net(
+        eqx.nn.Linear(2, 3, key=keys[0]), jnp.tanh, 3, eqx.nn.Linear(3, 1, key=keys[1])
+    )
+    arrays = eqx.filter(net, eqx.is_inexact_array)
+    g = eqx.filter_grad(lambda net: net(jnp.ones(2)).sum())(net)
+    rule = {"reference_decay": 0.9, "max_ratio": 1.0, "inner": optax.clip(1.0)}
+    tx = optax.chain(
+        maker(),
+        dtnh(granularity=granularity, **(rule if steady else {})),
+        optax.scale(-0.1),
+    )
+    states = [tx.init(x) for x in (net, arrays)]
+    for _ in range(2):
+        (d, s), (e, t) = (
+            tx.update(g, state, params)
+            for state, params in zip(states, (net, arrays), strict=True)
+        )
+        states = [s, t]
+        chex.assert_trees_all_equal(d, e)
+        assert d.activation is None
+        assert d.steps is None
+    assert eqx.apply_updates(net, d).activation is jnp.tanh
 
 
 def test_under_jit_and_inside_partition():
     tx = optax.partition(
         {
-            "body": optax.chain(l2_sp(PRETRAINED, 0.3), dtnh(), optax.sgd(1.0)),
+            "body": optax.chain(l2_sp(0.3), dtnh(), optax.sgd(1.0)),
             "head": optax.sgd(1.0),
         },
         {"body": "body", "head": "head"},
     )
-    updates, _ = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
+    updates, _ = jax.jit(tx.update)(GRADS, tx.init(START), PARAMS)
     g, r = np.ones(2), 0.3 * np.array([-0.5, 2.0])
     assert g @ r > 0
     np.testing.assert_allclose(updates["body"]["w"], -(g + r), 1e-6)
     np.testing.assert_array_equal(updates["head"]["b"], [-1.0])
 
 
+PAIR = GradientPair(GRADS, GRADS)
+
+
 @pytest.mark.parametrize(
     ("act", "error", "says"),
     [
-        (lambda: l2_sp(PRETRAINED, -1.0), ValueError, "`alpha` must not be negative"),
-        (lambda: l2_sp(PRETRAINED, 1, -1), ValueError, "`beta` must not be negative"),
+        (lambda: l2_sp(-1.0), ValueError, "`alpha` must not be negative"),
+        (lambda: l2_sp(1, -1), ValueError, "`beta` must not be negative"),
+        (lambda: l2(-1.0), ValueError, "`alpha` must not be negative"),
+        (lambda: l2_sp(START), TypeError, "`alpha` must be a number"),
         (
-            lambda: l2_sp(PRETRAINED, 1.0).update(GRADS, optax.EmptyState()),
+            lambda: l2_sp().update(GRADS, l2_sp().init(START)),
             ValueError,
-            "needs the parameters",
+            "l2_sp needs the parameters",
         ),
+        (lambda: l2().update(GRADS, ()), ValueError, "l2 needs the parameters"),
         (
-            lambda: l2_sp(PRETRAINED, 1.0).update(
-                GradientPair(GRADS, GRADS), optax.EmptyState(), PARAMS
-            ),
+            lambda: l2_sp().update(PAIR, l2_sp().init(START), PARAMS),
             TypeError,
-            "not a GradientPair",
+            "l2_sp makes the pair: give it the empirical gradient alone",
+        ),
+        (lambda: l2().update(PAIR, (), PARAMS), TypeError, "l2 makes the pair"),
+        (
+            lambda: l2_sp(pretrained={"body": OTHER["body"]}).init(START),
+            ValueError,
+            "`pretrained` has no array for the parameter at ['head']['b']: make the "
+            "key paths match, or, if the parameter is new, put None there",
         ),
         (
-            lambda: pair({"body": PRETRAINED["body"]}),
+            lambda: l2_sp(pretrained={"body": jnp.ones(3), "head": None}).init(START),
             ValueError,
-            r"parameter at \['head'\]\['b'\], but for \['body'\]\['w'\]; put None",
+            "shape (3,) at ['body']['w'], the parameter (2,); put None there",
         ),
         (
-            lambda: pair({"body": {"w": jnp.ones(3)}, "head": None}),
+            lambda: l2_sp(pretrained={**OTHER, "body": jnp.ones(2, int)}).init(START),
+            TypeError,
+            "pretrained array has dtype int32 at ['body']['w']",
+        ),
+        (
+            lambda: l2_sp(new={"head": 1}).init(START),
+            TypeError,
+            "`new` must be booleans, got 1 at ['head']['b']",
+        ),
+        (
+            lambda: l2_sp(new=lambda params: ["head"]).init(START),
             ValueError,
-            r"shape \(3,\) at \['body'\]\['w'\], the parameter \(2,\)",
+            "`new` has an entry at [0] that matches nothing",
+        ),
+        (
+            lambda: l2(mask={"body": True}).update(GRADS, (), PARAMS),
+            ValueError,
+            "`mask` has no entry for the array at ['head']['b']",
+        ),
+        (
+            lambda: l2(mask={"body": None, "head": True}).update(GRADS, (), PARAMS),
+            TypeError,
+            "`mask` must be booleans, got None at ['body']['w']",
         ),
     ],
 )
 def test_refused_with_words(act, error, says):
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=re.escape(says)):
         act()
