@@ -1,8 +1,8 @@
 """What the parameters must be in the end, worked out by hand in float64 NumPy.
 
 Everything here is a vector: the parameters, the empirical gradient ``g = w - target``
-and the regularizer's ``r = w - anchor``, with another target and anchor at each step.
-Targets lie on one side of the start and anchors on the other, so that the two conflict.
+and the regularizer's, with another target at each step. Targets are on one side of the
+start and anchors on the other, so that the two conflict.
 """
 
 from dataclasses import dataclass
@@ -17,28 +17,46 @@ BODY = np.array([True, True, True, True, False, False])  # the rest is the head
 
 @dataclass(frozen=True)
 class Problem:
-    """One row a step, in ``targets`` and ``anchors``."""
+    """One row per step in ``targets`` and ``anchors``.
+
+    The regularizer gradient is ``w - anchor``; of a mix, that and ``w``, each scaled to
+    unit norm.
+    """
 
     start: np.ndarray
     targets: np.ndarray
     anchors: np.ndarray
+    is_mix: bool = False
 
     def gradients(self, w, t):
-        return w - self.targets[t], w - self.anchors[t]
+        r = w - self.anchors[t]
+        return w - self.targets[t], mix(r, w) if self.is_mix else r
 
 
-def problem(fixed_anchor=False, broken=None):
-    """``broken``: the half that has a NaN at the second step."""
+def problem(form="pair", at_init=False, broken=None):
+    """The problem as a form poses it.
+
+    Args:
+      form: of handing over the regularizer. ``l2_sp`` has one anchor for all steps, and
+        in the mix it is the start.
+      at_init: whether that of ``l2_sp`` is the start as well.
+      broken: the half that has a NaN at the second step.
+    """
     rng = np.random.default_rng(0)
     away = rng.choice([-1.0, 1.0], BODY.size)
-    start = 0.1 * rng.standard_normal(BODY.size)
+    start = 0.1 * rng.standard_normal(BODY.size) + 0.1 * away
     noise = 0.5 * rng.standard_normal((3, STEPS, BODY.size))
     targets, anchors = away + noise[0], noise[1] - 0.8 * away
-    if fixed_anchor:
-        anchors = np.broadcast_to(anchors[0], anchors.shape).copy()
+    if form in ("l2_sp", "mix"):
+        anchor = start if at_init or form == "mix" else anchors[0]
+        anchors = np.broadcast_to(anchor, anchors.shape).copy()
     if broken is not None:
         {"empirical": targets, "regularizer": anchors}[broken][1, 0] = np.nan
-    return Problem(start, targets, anchors)
+    return Problem(start, targets, anchors, is_mix=form == "mix")
+
+
+def mix(*gradients):
+    return sum(g / norm(g) for g in gradients if g.any())
 
 
 def project(g, r):
@@ -66,6 +84,12 @@ def in_body(g, r):
     return d
 
 
+def in_head(g, r):
+    d = g.copy()
+    d[~BODY] = joint(g[~BODY], r[~BODY])
+    return d
+
+
 def descent(direction):
     """``w <- w - η·direction(w, g, r, t)``, which may have a memory."""
 
@@ -82,6 +106,21 @@ def stateless(direction):
     return descent(lambda: direction)
 
 
+def of_the_body(direction):
+    """Of a mix inside a mask: scaled by the norms of the body's gradients alone."""
+
+    def run(p):
+        w = p.start
+        for t in range(STEPS):
+            g, _ = p.gradients(w, t)
+            r = np.zeros_like(w)
+            r[BODY] = mix(w[BODY] - p.anchors[t][BODY], w[BODY])
+            w = w - RATE * direction(g, r)
+        return w
+
+    return run
+
+
 def zero_nans(v):
     return np.where(np.isnan(v), 0, v)
 
@@ -89,17 +128,23 @@ def zero_nans(v):
 plain = stateless(lambda w, g, r, t: joint(g, r))
 body_only = stateless(lambda w, g, r, t: np.where(BODY, in_body(g, r), 0))
 body_joint = stateless(lambda w, g, r, t: in_body(g, r))
+in_each_part = stateless(
+    lambda w, g, r, t: np.where(BODY, in_body(g, r), in_head(g, r))
+)
 head_frozen = stateless(lambda w, g, r, t: np.where(BODY, joint(g, r), 0))
 head_frozen_in_g = stateless(lambda w, g, r, t: joint(np.where(BODY, g, 0), r))
 decayed_before = stateless(lambda w, g, r, t: joint(g + 0.1 * w, r))
-decayed_behind = stateless(lambda w, g, r, t: joint(g, r) + 0.1 * w)
+decayed_after = stateless(lambda w, g, r, t: joint(g, r) + 0.1 * w)
 clipped_g = stateless(lambda w, g, r, t: joint(*clip(0.5, g), r))
 clipped_pair = stateless(lambda w, g, r, t: joint(*clip(0.5, g, r)))
-clipped_behind = stateless(lambda w, g, r, t: clip(0.5, joint(g, r))[0])
+clipped_after = stateless(lambda w, g, r, t: clip(0.5, joint(g, r))[0])
 halved_g = stateless(lambda w, g, r, t: joint(g / 2, r))
 halved_pair = stateless(lambda w, g, r, t: joint(g / 2, r / 2))
+mixed_body_only = of_the_body(lambda g, r: np.where(BODY, in_body(g, r), 0))
+mixed_body_joint = of_the_body(in_body)
+mixed_with_decay = stateless(lambda w, g, r, t: joint(g, mix(w, r)))
 nan_as_zero = stateless(lambda w, g, r, t: joint(zero_nans(g), r))
-nan_as_zero_behind = stateless(lambda w, g, r, t: zero_nans(joint(g, r)))
+nan_as_zero_after = stateless(lambda w, g, r, t: zero_nans(joint(g, r)))
 odd_steps = stateless(lambda w, g, r, t: joint(g, r) if t % 2 else g)
 odd_steps_only = stateless(lambda w, g, r, t: joint(g, r) if t % 2 else 0 * g)
 decayed_at_odd_steps = stateless(lambda w, g, r, t: joint(g, r) + 0.1 * (t % 2) * w)
@@ -151,7 +196,7 @@ def inner(rule):
 
 
 def downhill_before(rule):
-    """``rule`` with the rate and its minus sign in it, and nothing behind."""
+    """``rule`` with the rate and its minus sign in it, and nothing after."""
 
     def start():
         rule_ = rule()
@@ -160,7 +205,7 @@ def downhill_before(rule):
     return descent(start)
 
 
-def behind(rule):
+def after(rule):
     """``rule`` on the sum."""
 
     def start():

@@ -1,11 +1,11 @@
-"""What composes with what: every row, in each of the three forms of handing over r.
+"""What composes with what: every row, in each of the forms of handing over r.
 
 ``python tests/composition/table.py`` writes the table to ``table.md``, from where
 ``docs/fill.py`` puts it into the documentation.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from optax import chain, contrib
 
 import dtnh_jax
 
-FORMS = {"pair": "pair", "keyword": "keyword", "l2_sp": "`l2_sp`"}
+# A mix fares as `l2_sp` does: what is written of one is tested of both.
+COLUMNS = {"pair": "pair", "keyword": "keyword", "l2_sp": "`l2_sp`, mix"}
+FORMS = (*COLUMNS, "mix")
 FRAGMENT = Path(__file__).with_name("table.md")
 
 
@@ -59,15 +61,18 @@ NO_PAIR_IN_CARRY = Raises(TypeError, "GradientPair")  # of scan, or of cond's br
 NO_KEYWORD = Raises(TypeError, "unexpected keyword argument 'regularizer_grads'")
 ONE_GRADIENT = Raises(TypeError, "dtnh needs two gradients")
 NOT_MASKED = Raises(ValueError, r"\['head'\], empirical gradient a MaskedNode")
-NOT_PRETRAINED = Raises(ValueError, "`pretrained` has no array for the parameter")
+PLAIN = Raises(TypeError, "multi_steps averages two gradients and was given one")
+OTHER_STRUCTURE = Raises(ValueError, "`pretrained` has|must be of one structure")
 
 
 @dataclass(frozen=True)
 class Row:
     """One composition.
 
-    ``build(head, opt)`` makes it from dtnh (in the ``l2_sp`` form with l2_sp before it)
-    and SGD. ``broken`` names the gradient that has a NaN in one step.
+    ``build(head, opt)`` makes it from dtnh (after l2_sp or a mix, in these forms) and
+    SGD. ``mix`` is the outcome of a mix where it has a reference of its own, and
+    ``at_init`` says that ``l2_sp`` takes its anchor there; a mix always does.
+    ``options`` are dtnh's. ``broken`` names the gradient that has a NaN in one step.
     """
 
     name: str
@@ -77,10 +82,19 @@ class Row:
     keyword: Any
     l2_sp: Any
     advice: str
+    mix: Any = None
+    at_init: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    gradients: Callable = running.analytic
     broken: str | None = None
     trainer: Callable = running.optax_loop
     params: Callable = lambda x: x
     complex_body: bool = False
+
+    def outcome(self, form):
+        if form == "mix":
+            return self.l2_sp if self.mix is None else self.mix
+        return getattr(self, form)
 
 
 def around(wrapper):
@@ -91,12 +105,12 @@ def before(tx):
     return lambda head, opt: chain(tx, head, opt)
 
 
-def behind(tx):
+def after(tx):
     return lambda head, opt: chain(head, tx, opt)
 
 
-def behind_around(wrapper):
-    """dtnh outermost, and the wrapper around SGD alone."""
+def around_sgd(wrapper):
+    """dtnh first, and the wrapper around SGD alone."""
     return lambda head, opt: chain(head, wrapper(opt))
 
 
@@ -131,7 +145,8 @@ def forgetful(head, opt):
 
     def update(updates, state, params=None, **extra_args):
         updates, state = tx.update(updates, state, params, **extra_args)
-        return updates, optax.tree.map_params(tx, lambda x: 0 * x, state)
+        zeros = optax.tree.map_params(tx, lambda x: 0 * x, state)
+        return updates, (state[0], *zeros[1:])
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
@@ -148,14 +163,14 @@ AROUND = (
         lambda head, opt: optax.named_chain(("dtnh", head), ("sgd", opt)),
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "Put `dtnh` first, after `l2_sp` where that is used.",
+        "Put `dtnh` first, or right after `l2_sp` or a mix.",
     ),
     Row(
         "`multi_steps` of this package",
         around(lambda tx: dtnh_jax.multi_steps(tx, 2)),
         ref.mean_of_both,
-        *(RIGHT, RIGHT, RIGHT),
-        "Averages both gradients, then projects once.",
+        *(RIGHT, RIGHT, PLAIN),
+        "Averages both gradients, then projects once. For plain gradients: next row.",
     ),
     Row(
         "`MultiSteps`",
@@ -164,14 +179,15 @@ AROUND = (
         NO_PAIR,
         Differs(ref.mean_of_g_last_r, "it takes the last micro-step's `r` for all"),
         RIGHT,
-        "Use `multi_steps` of this package, which takes every form.",
+        "With pairs or the keyword, use `multi_steps` of this package.",
     ),
     Row(
         "`masked`",
         body_masked(BODY),
         ref.body_only,
         *(NO_PAIR, NOT_MASKED, RIGHT),
-        "Mask behind `dtnh`; with the keyword, the next row's flag helps too.",
+        "Mask after `dtnh`; with the keyword, the next row's flag helps too.",
+        mix=Right(ref.mixed_body_only),
     ),
     Row(
         "`masked`, callable mask, `mask_compatible_extra_args=True`",
@@ -179,13 +195,15 @@ AROUND = (
         ref.body_only,
         *(NO_PAIR, RIGHT, RIGHT),
         "Only the arrays in the mask are judged and projected.",
+        mix=Right(ref.mixed_body_only),
     ),
     Row(
         "`partition`",
         body_partitioned(),
         ref.body_joint,
         *(NO_PAIR, NOT_MASKED, RIGHT),
-        "Partition behind `dtnh`; with the keyword, the next row's flag helps too.",
+        "Partition after `dtnh`; with the keyword, the next row's flag helps too.",
+        mix=Right(ref.mixed_body_joint),
     ),
     Row(
         "`partition`, `mask_compatible_extra_args=True`",
@@ -193,13 +211,14 @@ AROUND = (
         ref.body_joint,
         *(NO_PAIR, RIGHT, RIGHT),
         "Each part with a `dtnh` of its own is judged by itself.",
+        mix=Right(ref.mixed_body_joint),
     ),
     Row(
         "`apply_if_finite`, NaN in `g`",
         around(lambda tx: optax.apply_if_finite(tx, 3)),
         ref.finite_only,
         *(NO_PAIR_IN_CARRY, RIGHT, RIGHT),
-        "Put it behind `dtnh`, where it sees both gradients.",
+        "Use `skip_nonfinite`, or put it after `dtnh`.",
         broken="empirical",
     ),
     Row(
@@ -207,9 +226,9 @@ AROUND = (
         around(lambda tx: optax.apply_if_finite(tx, 3)),
         ref.finite_only,
         NO_PAIR_IN_CARRY,
-        Differs(ref.plain, "it looks at `g` alone, and the NaN reaches the parameters"),
+        Differs(ref.plain, "it checks `g` alone, and the NaN reaches the parameters"),
         Absent(),
-        "Put it behind `dtnh`, where it sees both gradients.",
+        "Use `skip_nonfinite`, or put it after `dtnh`.",
         broken="regularizer",
     ),
     Row(
@@ -217,7 +236,7 @@ AROUND = (
         around(dtnh_jax.skip_nonfinite),
         ref.finite_only,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it: no average within keeps the NaN.",
+        "Recommended: no average inside keeps the NaN.",
         broken="empirical",
     ),
     Row(
@@ -225,7 +244,7 @@ AROUND = (
         around(dtnh_jax.skip_nonfinite),
         ref.finite_only,
         *(RIGHT, RIGHT, Absent()),
-        "The place for it: it looks at both gradients.",
+        "Recommended: it checks both gradients.",
         broken="regularizer",
     ),
     Row(
@@ -237,7 +256,7 @@ AROUND = (
         ),
         ref.finite_only,
         *(RIGHT, RIGHT, Absent()),
-        "`should_skip_update_fn=optax.skip_not_finite` looks at both gradients.",
+        "`should_skip_update_fn=optax.skip_not_finite` checks both gradients.",
         broken="regularizer",
     ),
     Row(
@@ -252,14 +271,14 @@ AROUND = (
         around(lambda tx: optax.conditionally_mask(tx, odd)),
         ref.odd_steps_only,
         *(NO_PAIR_IN_CARRY, RIGHT, RIGHT),
-        "With pairs, put it behind `dtnh`.",
+        "With pairs, put it after `dtnh`.",
     ),
     Row(
         "`inject_hyperparams`",
         injected,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "A callable argument is taken for a schedule: name it in `static_args`.",
+        "A callable argument is taken for a schedule: list it in `static_args`.",
     ),
     Row(
         "`flatten`",
@@ -267,37 +286,39 @@ AROUND = (
         ref.plain,
         ONE_GRADIENT,
         Raises(ValueError, "empirical gradient an array of shape"),
-        NOT_PRETRAINED,
-        "Put it behind `dtnh`.",
+        RIGHT,
+        "Without `pretrained`. With pairs or the keyword, put it after `dtnh`.",
+        at_init=True,
     ),
     Row(
         "`contrib.schedule_free`",
         around(lambda tx: contrib.schedule_free(tx, ref.RATE)),
         ref.schedule_free,
         *(RIGHT, RIGHT, RIGHT),
-        "Either place is right.",
+        "Around or after `dtnh`, it gives the same updates.",
     ),
     Row(
         "`contrib.mechanize`",
         around(lambda tx: contrib.mechanize(tx, s_init=0.1)),
         ref.mechanic(lambda g, r: g),
         *(NO_PAIR, RIGHT, RIGHT),
-        "Around `dtnh` it tunes the step size by `g` alone, behind it by the sum.",
+        "Around `dtnh` it tunes the step size by `g` alone, after it by the sum.",
     ),
     Row(
         "`lookahead`",
         around(lambda tx: optax.lookahead(tx, 2, 0.5)),
         ref.lookahead,
         *(RIGHT, NO_KEYWORD, RIGHT),
-        "With the keyword, put it behind `dtnh`; with `l2_sp`, around both.",
+        "With the keyword, put it after `dtnh`.",
         params=optax.LookaheadParams.init_synced,
     ),
     Row(
         "`contrib.split_real_and_imaginary`",
         around(contrib.split_real_and_imaginary),
         ref.plain,
-        *(RIGHT, NO_KEYWORD, NOT_PRETRAINED),
-        "Put it behind `dtnh`, which takes complex numbers as they are.",
+        *(RIGHT, NO_KEYWORD, RIGHT),
+        "Without `pretrained`. `dtnh` takes complex numbers as they are: put it after.",
+        at_init=True,
         complex_body=True,
     ),
     Row(
@@ -305,14 +326,14 @@ AROUND = (
         around(lambda tx: contrib.sam(tx, climb())),
         ref.sam_around,
         *(NO_PAIR, NO_KEYWORD, RIGHT),
-        "Around `l2_sp` it climbs along `g` alone. With pairs, put it behind.",
+        "Around `l2_sp` it climbs along `g` alone. With pairs, put it after `dtnh`.",
     ),
     Row(
         "`tree.map_params`",
         forgetful,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "Reaches what is shaped like the parameters, and nothing else of the state.",
+        "Reaches what is shaped like the parameters: momentum, averages, anchors.",
     ),
 )
 
@@ -325,7 +346,7 @@ BEFORE = (
         lambda head, opt: chain(optax.adam(ref.RATE), head),
         INNER_ADAM,
         *(NO_PAIR, WRONG_SIGN, WRONG_SIGN),
-        "Use `dtnh(inner=optax.scale_by_adam())`, and the learning rate behind it.",
+        "Use `dtnh(inner=optax.scale_by_adam())`, and the learning rate after it.",
     ),
     Row(
         "`scale_by_adam`",
@@ -345,11 +366,19 @@ BEFORE = (
         "Use `dtnh(inner=optax.trace(0.9))`.",
     ),
     Row(
+        "`mix_regularizers` of this package",
+        before(dtnh_jax.mix_regularizers(dtnh_jax.l2())),
+        ref.mixed_with_decay,
+        *(RIGHT, RIGHT, Raises(TypeError, "l2_sp makes the pair")),
+        "The regularizer's gradient is one more member. Put `l2_sp` inside it.",
+        mix=Absent(),
+    ),
+    Row(
         "`add_decayed_weights`",
         before(optax.add_decayed_weights(0.1)),
         ref.decayed_before,
         *(NO_PAIR, RIGHT, RIGHT),
-        "Counts as a part of the empirical loss; behind `dtnh` it stands beside both.",
+        "Becomes a part of the empirical loss. See also `l2`.",
     ),
     Row(
         "`clip_by_global_norm`",
@@ -357,7 +386,7 @@ BEFORE = (
         ref.clipped_g,
         Differs(ref.clipped_pair, "it scales both by the norm of both together"),
         *(RIGHT, RIGHT),
-        "Clip behind `dtnh`, or `g` alone, before the pair is made.",
+        "Clip after `dtnh`, or `g` alone, before the pair is made.",
     ),
     Row(
         "`scale` (of the loss, undone)",
@@ -371,7 +400,7 @@ BEFORE = (
         before(optax.zero_nans()),
         ref.nan_as_zero,
         *(NO_PAIR_IN_CARRY, RIGHT, RIGHT),
-        "Put it behind `dtnh`: the keyword's NaN would pass. Pairs run outside `scan`.",
+        "Put it after `dtnh`: the keyword's NaN would pass. Pairs work outside `scan`.",
         broken="empirical",
     ),
     Row(
@@ -391,101 +420,101 @@ BEFORE = (
     ),
 )
 
-BEHIND = (
+AFTER = (
     Row(
         "`scale_by_adam`",
-        behind(optax.scale_by_adam()),
-        ref.behind(ref.Adam),
+        after(optax.scale_by_adam()),
+        ref.after(ref.Adam),
         *(RIGHT, RIGHT, RIGHT),
-        "Adam rescales after the projection; `inner=` keeps the promise.",
+        "Adam rescales after the projection; `inner` keeps the guarantee.",
     ),
     Row(
         "`trace` (momentum)",
-        behind(optax.trace(0.9)),
-        ref.behind(ref.Momentum),
+        after(optax.trace(0.9)),
+        ref.after(ref.Momentum),
         *(RIGHT, RIGHT, RIGHT),
-        "Momentum mixes steps after the projection; `inner=` keeps the promise.",
+        "Momentum mixes steps after the projection; `inner` keeps the guarantee.",
     ),
     Row(
         "`add_decayed_weights`",
-        behind(optax.add_decayed_weights(0.1)),
-        ref.decayed_behind,
+        after(optax.add_decayed_weights(0.1)),
+        ref.decayed_after,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it.",
+        "Recommended.",
     ),
     Row(
         "`clip_by_global_norm`",
-        behind(optax.clip_by_global_norm(0.5)),
-        ref.clipped_behind,
+        after(optax.clip_by_global_norm(0.5)),
+        ref.clipped_after,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it: the direction stays as projected.",
+        "Recommended: the direction stays as projected.",
     ),
     Row(
         "`freeze`",
-        behind(optax.freeze(HEAD)),
+        after(optax.freeze(HEAD)),
         ref.head_frozen,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it. Frozen arrays still count when conflict is judged globally.",
+        "Recommended. Frozen arrays still count when conflict is judged globally.",
     ),
     Row(
         "`masked`",
         lambda head, opt: chain(head, optax.masked(opt, BODY), optax.freeze(HEAD)),
         ref.head_frozen,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it.",
+        "Recommended.",
     ),
     Row(
         "`partition`",
-        behind_around(
+        around_sgd(
             lambda opt: optax.partition(
                 {"body": opt, "head": optax.set_to_zero()}, LABELS
             )
         ),
         ref.head_frozen,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it.",
+        "Recommended.",
     ),
     Row(
         "`MultiSteps`",
-        behind_around(lambda opt: optax.MultiSteps(opt, 2)),
+        around_sgd(lambda opt: optax.MultiSteps(opt, 2)),
         ref.mean_of_projections,
         *(RIGHT, RIGHT, RIGHT),
         "Averages projections, each made from one micro-step; see `multi_steps`.",
     ),
     Row(
         "`apply_if_finite`, NaN in `g`",
-        behind_around(lambda opt: optax.apply_if_finite(opt, 3)),
+        around_sgd(lambda opt: optax.apply_if_finite(opt, 3)),
         ref.finite_only,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it. With `reference_decay` or `inner`, the NaN stays in them.",
+        "Use `skip_nonfinite`: in `reference_decay` and `inner` the NaN would stay.",
         broken="empirical",
     ),
     Row(
         "`apply_if_finite`, NaN in `r`",
-        behind_around(lambda opt: optax.apply_if_finite(opt, 3)),
+        around_sgd(lambda opt: optax.apply_if_finite(opt, 3)),
         ref.finite_only,
         *(RIGHT, RIGHT, Absent()),
-        "The place for it.",
+        "Recommended.",
         broken="regularizer",
     ),
     Row(
         "`zero_nans`",
-        behind(optax.zero_nans()),
-        ref.nan_as_zero_behind,
+        after(optax.zero_nans()),
+        ref.nan_as_zero_after,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it; a NaN takes its whole group with it.",
+        "Recommended; a NaN sets its whole group to zero.",
         broken="empirical",
     ),
     Row(
         "`conditionally_transform`",
-        behind(optax.conditionally_transform(optax.add_decayed_weights(0.1), odd)),
+        after(optax.conditionally_transform(optax.add_decayed_weights(0.1), odd)),
         ref.decayed_at_odd_steps,
         *(RIGHT, RIGHT, RIGHT),
         "Works in every form.",
     ),
     Row(
         "`conditionally_mask`",
-        behind_around(lambda opt: optax.conditionally_mask(opt, odd)),
+        around_sgd(lambda opt: optax.conditionally_mask(opt, odd)),
         ref.odd_steps_only,
         *(RIGHT, RIGHT, RIGHT),
         "Works in every form.",
@@ -499,44 +528,44 @@ BEHIND = (
     ),
     Row(
         "`flatten`",
-        behind_around(optax.flatten),
+        around_sgd(optax.flatten),
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it.",
+        "Recommended.",
     ),
     Row(
         "`contrib.schedule_free`",
-        behind_around(lambda opt: contrib.schedule_free(opt, ref.RATE)),
+        around_sgd(lambda opt: contrib.schedule_free(opt, ref.RATE)),
         ref.schedule_free,
         *(RIGHT, RIGHT, RIGHT),
-        "Either place is right.",
+        "Around or after `dtnh`, it gives the same updates.",
     ),
     Row(
         "`contrib.mechanize`",
-        behind_around(lambda opt: contrib.mechanize(opt, s_init=0.1)),
+        around_sgd(lambda opt: contrib.mechanize(opt, s_init=0.1)),
         ref.mechanic(ref.joint),
         *(RIGHT, RIGHT, RIGHT),
         "Tunes the step size by the sum.",
     ),
     Row(
         "`lookahead`",
-        behind_around(lambda opt: optax.lookahead(opt, 2, 0.5)),
+        around_sgd(lambda opt: optax.lookahead(opt, 2, 0.5)),
         ref.lookahead,
-        *(RIGHT, RIGHT, NOT_PRETRAINED),
-        "`dtnh` sees both sets of parameters: no granularity, average or `inner` here.",
+        *(RIGHT, RIGHT, OTHER_STRUCTURE),
+        "`dtnh` sees both sets of parameters: no granularity, average or `inner`.",
         params=optax.LookaheadParams.init_synced,
     ),
     Row(
         "`contrib.split_real_and_imaginary`",
-        behind_around(contrib.split_real_and_imaginary),
+        around_sgd(contrib.split_real_and_imaginary),
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "The place for it.",
+        "Recommended.",
         complex_body=True,
     ),
     Row(
         "`contrib.sam`",
-        behind_around(lambda opt: contrib.sam(opt, climb())),
+        around_sgd(lambda opt: contrib.sam(opt, climb())),
         ref.sam(ref.joint),
         *(RIGHT, NO_KEYWORD, RIGHT),
         "Climbs along the sum. Takes no keywords: use a pair.",
@@ -544,6 +573,14 @@ BEHIND = (
 )
 
 TRAINERS = (
+    Row(
+        "`microbatching.microbatch`",
+        chain,
+        ref.plain,
+        *(RIGHT, RIGHT, RIGHT),
+        "Wrap what `pair_value_and_grad` returns, with the accumulator `MEAN`.",
+        gradients=running.microbatched,
+    ),
     Row(
         "Flax `TrainState.apply_gradients`",
         chain,
@@ -560,21 +597,40 @@ TRAINERS = (
         "Turns a pair into an NNX state: use `regularizer_grads=r`.",
         trainer=running.nnx_optimizer,
     ),
+    Row(
+        "big_vision, openpi",
+        chain,
+        ref.plain,
+        *(RIGHT, RIGHT, RIGHT),
+        "The optimizer is made before the parameters: `l2_sp` without `pretrained`.",
+        at_init=True,
+        trainer=running.from_a_config,
+    ),
+    Row(
+        "Keras, lists of arrays",
+        chain,
+        ref.in_each_part,
+        *(RIGHT, RIGHT, RIGHT),
+        "Paths name no layers: pass labels as `granularity`.",
+        at_init=True,
+        options={"granularity": ["body", "head"]},
+        trainer=running.lists,
+    ),
 )
 
 SECTIONS = {
     "Around `dtnh`": AROUND,
     "Before `dtnh`": BEFORE,
-    "Behind `dtnh`": BEHIND,
-    "Trainers": TRAINERS,
+    "After `dtnh`": AFTER,
+    "Gradients and trainers": TRAINERS,
 }
 
 
 def advice(row):
     """What to do, and what each form that differs does instead."""
     forms_of = {}
-    for form, name in FORMS.items():
-        outcome = getattr(row, form)
+    for form, name in COLUMNS.items():
+        outcome = row.outcome(form)
         if isinstance(outcome, Differs):
             forms_of.setdefault(outcome.why, []).append(name)
     whys = [f"{', '.join(names)}: {why}." for why, names in forms_of.items()]
@@ -584,10 +640,10 @@ def advice(row):
 def markdown():
     lines = []
     for section, rows in SECTIONS.items():
-        lines += [f"## {section}", "", f"| | {' | '.join(FORMS.values())} | |"]
+        lines += [f"## {section}", "", f"| | {' | '.join(COLUMNS.values())} | |"]
         lines += ["|---|---|---|---|---|"]
         for row in rows:
-            cells = [getattr(row, form).cell for form in FORMS]
+            cells = [row.outcome(form).cell for form in COLUMNS]
             lines.append(f"| {' | '.join([row.name, *cells, advice(row)])} |")
         lines.append("")
     return "\n".join(lines)
