@@ -110,7 +110,7 @@ def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Pla
         within = length <= limit
         share = jnp.where(within, 1, limit / jnp.where(within, 1, length))
         keep, along = share * keep, share * along
-        length = jnp.where(within, length, limit)
+        length = share * length
     # (r - r') / |r| = (1 - keep) * unit(r) + along * unit(reference)
     lost = 1 - keep
     square = lost**2 + 2 * lost * along * geo.cosine + along**2
@@ -154,7 +154,8 @@ def remainders(
 
 def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:
     """``d = u + r'`` for one array, in the dtype to which ``u`` and ``r`` promote."""
-    dtype = jnp.promote_types(base.dtype, like.dtype)
+    with jax.numpy_dtype_promotion("standard"):  # the user's may be strict
+        dtype = jnp.promote_types(base.dtype, like.dtype)
     return (base.astype(remainder.dtype) + remainder).astype(dtype)
 
 

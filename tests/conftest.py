@@ -3,6 +3,7 @@
 import gc
 import os
 
+import chex
 import hypothesis
 import jax
 import pytest
@@ -32,6 +33,12 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
+
+
+@pytest.fixture(autouse=True)
+def traces_counted_anew():
+    """For ``chex.assert_max_traces``, which tells functions apart by their source."""
+    chex.clear_trace_counter()
 
 
 @pytest.fixture

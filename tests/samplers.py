@@ -52,6 +52,11 @@ def network(seed):
     )
 
 
+def update(tx, g=G, r=R, **kwargs):
+    """One update of a new state, in the pair form."""
+    return tx.update(GradientPair(g, r), tx.init(g), **kwargs)
+
+
 def fill(template, rng, dtype):
     """A tree with the template's shapes, of standard normal numbers of ``dtype``."""
     if template is None:
