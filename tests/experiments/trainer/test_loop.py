@@ -56,6 +56,19 @@ def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(run, config, whole, stopp
     comparing.assert_same(parts, whole)
 
 
+@pytest.mark.slow
+def test_averages_and_anchors_of_the_steady_rule_resume_bit_for_bit(
+    run, config, stopped_at
+):
+    whole, parts = (config(method="steady-kd", steps=6) for _ in range(2))
+    assert run(whole).accuracy is not None
+    stopped_at(3)
+    assert run(parts).accuracy is None
+    stopped_at(None)
+    run(parts)
+    comparing.assert_same(parts, whole)
+
+
 def test_a_finished_run_stays_as_it_is(run, whole):
     text = (whole.out / "metrics.jsonl").read_text()
     run(whole)
