@@ -124,7 +124,7 @@ def total(axes: Axes, sums: jax.Array) -> jax.Array:
     return jax.lax.psum(sums, axes.names) if axes.names else sums
 
 
-def whole(x: jax.Array) -> jax.Array:
+def replicated(x: jax.Array) -> jax.Array:
     """``x`` on every device, where its type, on an explicit mesh, says it is sharded.
 
     Arrays that are put together must have one sharding there.

@@ -88,7 +88,7 @@ def _of_families(
     for x, y, slot, copies, names in zip(
         a, b, groups.slots, axes.copies, axes.stacked, strict=True
     ):
-        part = _axes.whole(_dot(x, y, slot.axis, dtype))
+        part = _axes.replicated(_dot(x, y, slot.axis, dtype))
         part = part if copies == 1 else part / copies
         if slot.count is not None and part.shape[0] < slot.count:  # a shard
             start = shard_start(names, part.shape[0])

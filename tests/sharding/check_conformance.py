@@ -1,5 +1,6 @@
 """What Optax asks of its optimizers on meshes, asked of everything here."""
 
+import chex
 import jax
 import pytest
 from jax.sharding import AxisType
@@ -11,7 +12,6 @@ from test_conformance import (
     optimizer,
     types,
 )
-from trees import close
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
@@ -68,6 +68,6 @@ def test_numbers_on_a_mesh(name, axis_type):
             tx.init(params),
             params,
         )
-    close((updates, state), expected, 1e-5, 1e-6)
+    chex.assert_trees_all_close((updates, state), expected, rtol=1e-5, atol=1e-6)
     for x, like in zip(*map(jax.tree.leaves, (updates, params)), strict=True):
         assert x.sharding.is_equivalent_to(like.sharding, x.ndim)
