@@ -7,7 +7,7 @@ JPEG files in ``test/CLASS``, so with JPEG's losses) in ``runs/data/archives``.
 EfficientNet-Lite0 at 64 pixels, of which all up to the sixth stage is frozen and its
 output computed once: what is fine-tuned are the seventh stage, the last convolution and
 the head, 1.1 million numbers. 25 images a class to train on and 5 to validate. The
-unsuitable source is the same network after its upper part has been trained to tell
+corrupted source is the same network after its upper part has been trained to tell
 apart images of the other data set by labels that mean nothing. Expected: 160 cells,
 about 45 minutes on two cores with nothing beside; here they ran beside other work.
 Result: ``experiments/results/grid-photographs``.

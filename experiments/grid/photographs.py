@@ -8,7 +8,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from experiments.data import SPOILERS, Dataset, photographs, with_test_split
+from experiments.data import VARIANTS, Dataset, photographs, with_test_split
 from experiments.errors import unknown
 from experiments.grid.config import Grid
 from experiments.networks import Params
@@ -55,14 +55,14 @@ class PhotographGrid(Grid):
         )
 
     def check_source(self, name: str) -> None:
-        base, _, spoiler = name.partition(":")
+        base, _, variant = name.partition(":")
         if base not in (IMAGENET, *dict(self.sets)):
             raise unknown("source", base, (IMAGENET, *dict(self.sets)))
-        if spoiler and spoiler not in SPOILERS:
-            raise unknown("way to spoil a data set", spoiler, SPOILERS)
+        if variant and variant not in VARIANTS:
+            raise unknown("variant of a data set", variant, VARIANTS)
 
     def dataset(self, name: str, cache: Path, reporter: Reporter) -> Dataset:
-        base, _, spoiler = name.partition(":")
+        base, _, variant = name.partition(":")
         if base not in dict(self.sets):
             raise unknown("data set", base, dict(self.sets))
         stored, *splits = dict(self.sets)[base]
@@ -73,7 +73,7 @@ class PhotographGrid(Grid):
         if start is not None:
             images = self._below(start, pixels, cache, reporter)
             dataset = dataclasses.replace(dataset, images=images)
-        return SPOILERS[spoiler](dataset) if spoiler else dataset
+        return VARIANTS[variant](dataset) if variant else dataset
 
     def _below(
         self, start: str, pixels: Dataset, cache: Path, reporter: Reporter

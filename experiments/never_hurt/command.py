@@ -1,6 +1,6 @@
 """The study `never-hurt`: does any rule never fall below plain fine-tuning?
 
-Over sources from suitable to harmful, weights over four decades and two optimizers,
+Over sources from related to corrupted, weights over four decades and two optimizers,
 every rule of ``RULES`` is held against fine-tuning without a regularizer on the same
 seeds. Rules were chosen on the pairs to ``SELECT`` and then run once, unchanged, on the
 pairs to ``CONFIRM``. Every finished cell is a line of ``cells.jsonl`` at once, and is
@@ -59,7 +59,7 @@ LEARNING_RATES = {"sgd": 0.01, "adam": 0.003}
 
 @dataclasses.dataclass(frozen=True)
 class NeverHurt(Study):
-    """Hold every rule against plain fine-tuning, from suitable to harmful sources.
+    """Hold every rule against plain fine-tuning, from related to corrupted sources.
 
     Writes cells.jsonl, table.md and never-hurt.png; takes about 40 minutes on two
     cores. Run again, it goes on where it was.

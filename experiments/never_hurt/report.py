@@ -14,10 +14,10 @@ from experiments.never_hurt.differences import Difference, differences
 from experiments.provenance import in_words
 
 
-def suitable(found: Sequence[Difference]) -> dict[tuple, float]:
-    """The best gain of any rule, for each pair that suits and each λ at which one does.
+def helped(found: Sequence[Difference]) -> dict[tuple, float]:
+    """The best gain of any rule, by pair and λ, where there is one to speak of.
 
-    A pair suits if the plain sum, at the best λ for it, gains a point and two standard
+    A pair counts if the plain sum, at the best λ for it, gains a point and two standard
     errors; so must the best rule at a λ, or shares of its gain would be noise.
     """
     gains = [one for one in found if one.gain and one.gain.mean >= 1 and one.above(2)]
@@ -31,7 +31,7 @@ def suitable(found: Sequence[Difference]) -> dict[tuple, float]:
 
 
 def _share(found: Sequence[Difference], best: dict[tuple, float]) -> float | None:
-    """The mean share of the best gain that one rule keeps in the suitable cells."""
+    """The mean share of the best gain that one rule keeps in those cells."""
     shares = [
         (one.gain.mean if one.gain else -best[one.pair, one.weight])
         / best[one.pair, one.weight]
@@ -48,7 +48,7 @@ def _number(value: float, form: str = "+.1f") -> str:
 def summary(found: Sequence[Difference], group: str, optimizer: str) -> list[str]:
     """One line a rule: how often and how far below plain, and what it keeps."""
     here = [one for one in found if (one.pair[0], one.pair[3]) == (group, optimizer)]
-    best = suitable(here)
+    best = helped(here)
     lines = [
         "| rule | below plain by > 1 s.e. | by > 2 s.e. | worst cell | gain kept |",
         "|---|--:|--:|--:|--:|",

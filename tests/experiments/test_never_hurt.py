@@ -8,7 +8,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.never_hurt.differences import differences
-from experiments.never_hurt.report import detail, suitable, summary
+from experiments.never_hurt.report import detail, helped, summary
 
 QUICK = ["never-hurt", "--quick", "--quiet", "--pairs", "select"]
 
@@ -89,7 +89,7 @@ def test_the_report_counts_what_lies_below_plain():
     np.testing.assert_allclose(found[0].gain.standard_error, 1 / np.sqrt(3))
     assert [one.below(1) for one in found] == [False, True, True, False, False, False]
     assert [one.below(4.5) for one in found] == [False, False, True, *[False] * 3]
-    assert suitable(found) == {(("select", "a", "b", "sgd"), 0.1): found[0].gain.mean}
+    assert helped(found) == {(("select", "a", "b", "sgd"), 0.1): found[0].gain.mean}
     rows = summary(found, "select", "sgd")
     assert rows[2] == "| L2-SP | 2 of 3 | 2 | diverged (1), −1.3 | 100 % |"
     assert rows[3] == "| drop | 0 of 3 | 0 | −0.2 | 42 % |"

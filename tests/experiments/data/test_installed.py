@@ -59,7 +59,7 @@ def test_fashion_mnist_has_both_splits(fashion_folder):
     assert train.class_names[9] == "ankle boot"
 
 
-def test_spoilers_work_on_the_new_sets(fashion_folder):
+def test_variants_of_the_new_sets(fashion_folder):
     assert data.load("fashion-mnist:rotations", 14).classes == 4
     plain = data.load("fashion-mnist", 14)
     permuted = data.load("fashion-mnist:permuted-pixels", 14)

@@ -1,4 +1,4 @@
-"""Data sets that packages ship, spoilers, and few-shot splits."""
+"""Data sets that packages ship, variants of them, and few-shot splits."""
 
 import dataclasses
 
@@ -75,10 +75,10 @@ def test_permuted_pixels_are_one_reordering_of_all_images(stripes):
 
 
 def test_random_labels_keep_the_counts_and_lose_the_meaning(stripes):
-    spoiled = data.random_labels(stripes)
-    assert np.array_equal(np.bincount(spoiled.labels), np.bincount(stripes.labels))
-    assert (spoiled.labels == stripes.labels).mean() < 0.6
-    assert np.array_equal(spoiled.images, stripes.images)
+    shuffled = data.random_labels(stripes)
+    assert np.array_equal(np.bincount(shuffled.labels), np.bincount(stripes.labels))
+    assert (shuffled.labels == stripes.labels).mean() < 0.6
+    assert np.array_equal(shuffled.images, stripes.images)
 
 
 @pytest.mark.parametrize(

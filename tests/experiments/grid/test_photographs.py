@@ -69,7 +69,7 @@ def test_from_images_to_cells_and_again_from_the_caches(grid, tmp_path):
     ("name", "words"),
     [
         ("colors", "unknown source 'colors'; known: imagenet, colours"),
-        ("colours:odd", "unknown way to spoil a data set 'odd'"),
+        ("colours:odd", "unknown variant of a data set 'odd'"),
     ],
 )
 def test_unknown_sources(grid, name, words):

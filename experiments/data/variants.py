@@ -48,7 +48,7 @@ def rotations(dataset: Dataset, seed: int = 0) -> Dataset:
     return Dataset(np.stack(turned), turns.astype(np.int32), name, 4, names)
 
 
-SPOILERS: dict[str, Callable[[Dataset], Dataset]] = {
+VARIANTS: dict[str, Callable[[Dataset], Dataset]] = {
     "rotations": rotations,
     "permuted-pixels": permute_pixels,
     "random-labels": random_labels,
