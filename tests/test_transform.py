@@ -211,6 +211,7 @@ def test_a_missing_gradient_gives_a_missing_update(granularity, options, other):
         d, state = tx.update(pair, state, params)
         expected, plain = tx.update(GradientPair(g, r), plain, network(0))
         chex.assert_trees_all_equal(d, {**expected, **absent})
+        chex.assert_trees_all_equal_structs(state.reference, tx.init(params).reference)
     report = conflict_report(state)
     for name, values in conflict_report(plain).items():
         assert report.pop(name) == values
