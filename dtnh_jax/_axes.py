@@ -65,7 +65,7 @@ def find(
       stacked: for each array its stacked axis, or None.
     """
     check(axis_name)
-    stacked = [None] * len(layout) if stacked is None else stacked
+    stacks: list[int | None] = [None] * len(layout) if stacked is None else stacked
     varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
     if axis_name is None:
         _nothing_is_sharded(layout, varying)
@@ -84,14 +84,14 @@ def find(
         for names in sharded
     )
     if _names(axis_name) is not None:
-        for path, axis, names in zip(layout.paths, stacked, sharded, strict=True):
+        for path, axis, names in zip(layout.paths, stacks, sharded, strict=True):
             if axis is not None and names:
                 raise ValueError(
                     f"names do not tell whether the stacked axis of the array "
                     f"{_trees.at(path)} is itself sharded over {names}: pass a pytree "
                     "of jax.sharding.PartitionSpec as `axis_name`"
                 )
-    along = _along(axis_name, layout, stacked)
+    along = _along(axis_name, layout, stacks)
     parts = tuple(
         math.prod(sizes[name] for name in names if name not in of_stack)
         for names, of_stack in zip(sharded, along, strict=True)

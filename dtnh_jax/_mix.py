@@ -143,7 +143,7 @@ def _mix(
     layout = _trees.Layout(gradient)
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
-    # A regularizer gradient may be the same everywhere where the parameters are sharded.
+    # Where arrays are sharded, a regularizer gradient may be the same on all devices.
     axes = _axes.find(axis_name, layout, [layout.arrays(gradient), *lists])
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)

@@ -62,9 +62,9 @@ def skip_nonfinite(
     Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. The
     gradients are checked, so that no moving average inside can keep a NaN; so are the
     updates, as :func:`l2_sp` makes its gradient inside and a finite gradient can still
-    overflow. With :func:`multi_steps` or ``optax.MultiSteps`` inside, single micro-steps
-    are skipped; with ``multi_steps`` around it, whole updates. ``optax.MultiSteps``
-    around it keeps a NaN in its mean.
+    overflow. With :func:`multi_steps` or ``optax.MultiSteps`` inside, single
+    micro-steps are skipped; with ``multi_steps`` around it, whole updates.
+    ``optax.MultiSteps`` around it keeps a NaN in its mean.
 
     Nothing can be raised under ``jax.jit``: a run in which every step is skipped
     continues and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
