@@ -126,7 +126,7 @@ class Method:
         # The anchor is copied into the state by `init`.
         anchored = l2_sp(1.0, HEAD_DECAY, pretrained=self._anchor(pretrained))
         if self.mixed:
-            makers = {"pretrained": anchored, "zero": l2()}
+            makers: dict[Any, Any] = {"pretrained": anchored, "zero": l2()}
             own = () if self.distills else (self.towards,)
             return mix_regularizers(*(makers[name] for name in (*own, *self.mixed)))
         return optax.identity() if self.distills else anchored

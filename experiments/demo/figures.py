@@ -70,7 +70,7 @@ def accuracy(path: Path, summaries: Sequence[Summary], target: str, seeds: int) 
 
 def _line(panel: Axes, own: Sequence[Summary], rule: str) -> None:
     """Draws one method; means below the axis are written at its end."""
-    places = [item.weight for item in own]
+    places = [item.weight for item in own if item.weight is not None]
     means = np.array([item.gain.mean if item.gain else -np.inf for item in own])
     errors = [item.gain.standard_error if item.gain else 0.0 for item in own]
     style = STYLES[rule]

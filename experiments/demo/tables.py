@@ -9,6 +9,8 @@ from experiments.demo.compared import ARMS
 from experiments.demo.results import Summary
 from experiments.statistics import Estimate
 
+DIVERGED = "diverged"
+
 
 def number(value: float, form: str = "+.1f") -> str:
     """With a true minus sign, and none before zero."""
@@ -20,11 +22,13 @@ def number(value: float, form: str = "+.1f") -> str:
 def difference(summary: Summary) -> str:
     """To plain fine-tuning, in points, or that training diverged."""
     if summary.gain is None:
-        return "diverged"
+        return DIVERGED
     return f"{number(summary.gain.mean)} ± {summary.gain.standard_error:.1f}"
 
 
-def accuracy(value: Estimate) -> str:
+def accuracy(value: Estimate | None) -> str:
+    if value is None:
+        return DIVERGED
     return f"{value.mean:.1f} ± {value.standard_error:.1f} %"
 
 
@@ -61,7 +65,6 @@ def section(summaries: Sequence[Summary], source: str) -> str:
         for item in summaries
         if (item.source, item.weight) == (source, None)
     )
-    assert plain is not None
     return f"from {source}: plain fine-tuning {accuracy(plain)}"
 
 
@@ -119,7 +122,7 @@ def ranges(summaries: Sequence[Summary]) -> str:
 def _range(own: Iterable[Summary]) -> str:
     gains = [item.gain and item.gain.mean for item in own]
     known = [gain for gain in gains if gain is not None]
-    low = "diverged" if len(known) < len(gains) else number(min(known))
+    low = DIVERGED if len(known) < len(gains) else number(min(known))
     return f"{low} … {number(max(known))}" if known else low
 
 

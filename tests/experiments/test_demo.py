@@ -47,7 +47,8 @@ def summaries(demo):
             item["source"],
             item["method"],
             item["weight"],
-            *(item[name] and Estimate(**item[name]) for name in ("accuracy", "gain")),
+            None if item["accuracy"] is None else Estimate(**item["accuracy"]),
+            None if item["gain"] is None else Estimate(**item["gain"]),
             item["conflict_rate"],
             item["mean_cosine"],
         )

@@ -1,19 +1,21 @@
 """Statistics over seeds, tables, and what the figures say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from experiments.demo import figures, tables
 from experiments.demo.compared import ARMS, PANELS, STEADY
-from experiments.demo.results import Summary, diverged, summarize
+from experiments.demo.results import Summary, diverged, read, summarize
 from experiments.finetune import Cell
 from experiments.methods import METHODS
 from experiments.statistics import Estimate, estimate
 from experiments.train import Trace
 
 
-def _cell(method, accuracy, cosine, weight=0.1, source="MNIST"):
+def _cell(method, accuracy, cosine, weight: float | None = 0.1, source="MNIST") -> Cell:
     cosine = np.asarray(cosine, np.float32)
     groups = tuple(f"layer{i}" for i in range(cosine.shape[-1]))
     trace = Trace(np.zeros(cosine.shape[:2]), cosine, cosine < 0)
@@ -153,3 +155,44 @@ def test_heat_maps_side_by_side_share_rows_labels_and_colour_bar():
         assert [text.get_text() for text in panel.texts] == ["−0.40", "+0.10"]
         assert panel.get_title() == panel.get_xlabel() == ""
     assert panels[0].get_ylabel() == "layer"
+
+
+def test_what_the_pages_say_of_the_published_results():
+    """README and ``docs/experiments.md`` say so in words; rewrite them if it fails."""
+    folder = Path(__file__).parents[2] / "experiments" / "results" / "demo"
+    about, *records = read(folder / "results.jsonl")
+    found = [record for record in records if record["record"] == "summary"]
+    assert not about["commit"].endswith("dirty")
+    scratch = found[0]["accuracy"]["mean"]
+    related, corrupted = (
+        {
+            (item["method"], item["weight"]): item["gain"]["mean"]
+            if item["gain"]
+            else -np.inf
+            for item in found
+            if item["source"] == source and item["method"] != "plain"
+        }
+        for source in ("MNIST", "MNIST, random labels")
+    )
+    steady = [name for name, arm in ARMS.items() if arm.rule == STEADY]
+    for gains in (related, corrupted):
+        for name in ARMS:
+            own = [gains[name, weight] for weight in (0.1, 1.0, 100.0)]
+            if name in steady:
+                assert min(own) > -0.1
+                assert own[-1] > max(own) - 0.1
+            else:
+                assert min(own) < -5
+        for name in ("l2", "l2-layer", "kd", "kd-layer"):
+            assert gains[name, 100.0] < -50
+    others = [gain for (name, _), gain in related.items() if name not in steady]
+    best = [related[name, 100.0] for name in steady]
+    assert max(others) < min(best) < max(best) < 1.5
+    assert all(2.5 < corrupted[name, 100.0] < 3.5 for name in steady)
+    assert corrupted["l2", 0.1] > max(corrupted[name, 100.0] for name in steady)
+    assert corrupted["l2", 1.0] < -50
+    for weight in (0.1, 1.0):
+        assert corrupted["kd-layer", weight] > 0.3 * corrupted["kd", weight]
+    for item in found:
+        if item["source"] == "MNIST, random labels" and item["accuracy"]:
+            assert item["accuracy"]["mean"] < scratch
