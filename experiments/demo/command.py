@@ -161,7 +161,7 @@ def _notes(
         f"standard error over {config.seeds} seeds, which vary pretraining, training "
         "images, head and order; differences are paired by seed.",
         "DTNH by layer is the paper's rule, judged by layer. The steady rule is "
-        "mix_regularizers followed by dtnh_sgd with its defaults.",
+        "mix_regularizers followed by dtnh_sgd with its defaults, but for λ.",
         f"{recipe.steps} steps of {recipe.batch_size} images, SGD with momentum 0.9, "
         f"learning rate {recipe.learning_rate:g}. Diverged: the loss of a seed became "
         "infinite or NaN.",
