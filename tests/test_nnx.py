@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,18 +52,18 @@ ARGS = X, Y, jnp.ones((8, 4))
 
 
 def pure(state):
-    """Arrays by path, of a state or of a module's."""
+    """Arrays by path, of a state or of a module's; of random keys their numbers."""
     state = state if isinstance(state, nnx.State) else nnx.state(state)
-    return dict(nnx.to_flat_state(as_pure(state)))
+    return {
+        path: jax.random.key_data(x)
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        else x
+        for path, x in nnx.to_flat_state(as_pure(state))
+    }
 
 
 def same(actual, expected, rtol=1e-6):
-    actual, expected = pure(actual), pure(expected)
-    assert actual.keys() == expected.keys()
-    for path, x in actual.items():
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, expected[path] = map(jax.random.key_data, (x, expected[path]))
-        np.testing.assert_allclose(x, expected[path], rtol, 1e-7, err_msg=str(path))
+    chex.assert_trees_all_close(pure(actual), pure(expected), rtol=rtol, atol=1e-7)
 
 
 def only(i):
@@ -136,7 +137,7 @@ def test_the_pair_goes_into_the_optimizer():
         lambda w, w0: (w0 - w) / 0.1,
         *(as_pure(nnx.state(m, nnx.Param)) for m in (model, start)),
     )
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-3, 1e-5), moved, d)
+    chex.assert_trees_all_close(moved, d, rtol=1e-3, atol=1e-5)
     assert model.calls[...] == 1
     for _ in range(3):
         step(model, optimizer)

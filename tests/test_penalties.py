@@ -2,13 +2,13 @@
 
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from samplers import TEMPLATES, fill
-from test_regularizers import GRADS, PARAMS, PRETRAINED
 
 from dtnh_jax import feature_distillation, l2_sp, l2_sp_penalty, logit_distillation
 
@@ -18,13 +18,18 @@ def arrays(seed, template, dtype=np.float32):
     return jax.tree.map(jnp.asarray, tree)
 
 
+PRETRAINED = {"body": {"w": jnp.array([1.0, 2.0])}, "head": None}
+PARAMS = {
+    "body": {"w": jnp.array([0.5, 4.0])},
+    "head": {"w": jnp.array([[3.0]]), "b": jnp.array([-1.0])},
+}
 MAPS = {"early": (4, 3, 3, 5), "late": [(4, 7), None]}
 LOGITS = (4, 6)
 
 
 def l2_sp_of(params, pretrained, alpha=0.3, beta=0.7):
-    tx = l2_sp(pretrained, alpha, beta)
-    return tx.update(params, optax.EmptyState(), params)[0].regularizer
+    tx = l2_sp(alpha, beta, pretrained=pretrained)
+    return tx.update(params, tx.init(params), params)[0].regularizer
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -43,7 +48,7 @@ def test_l2_sp_gradient_is_that_of_the_transformation_bit_for_bit(template, dtyp
         # expects.
         return jax.tree.map(jnp.conj, gradient), l2_sp_of(params, pretrained)
 
-    jax.tree.map(np.testing.assert_array_equal, *both(params))
+    chex.assert_trees_all_equal(*both(params))
 
 
 def test_l2_sp_value():
@@ -221,7 +226,7 @@ def test_gradient_is_zero_where_the_two_agree(penalty, template, scale, dtype):
     )
     value, gradient = jax.value_and_grad(penalty)(student, student)
     assert value == 0
-    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), gradient)
+    chex.assert_trees_all_equal(gradient, jax.tree.map(jnp.zeros_like, gradient))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +235,7 @@ def test_gradient_is_zero_where_the_two_agree(penalty, template, scale, dtype):
 )
 def test_no_gradient_reaches_the_teacher(penalty, template):
     gradient = jax.grad(penalty, argnums=1)(arrays(0, template), arrays(1, template))
-    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), gradient)
+    chex.assert_trees_all_equal(gradient, jax.tree.map(jnp.zeros_like, gradient))
 
 
 def test_no_gradient_reaches_the_temperature():
@@ -322,9 +327,7 @@ def test_all_valid_is_no_mask_bit_for_bit(shape, temperature):
     arguments = arrays(0, shape), arrays(1, shape), temperature
     mask = jnp.ones(shape[:-1], bool)
     penalty = jax.value_and_grad(logit_distillation)
-    jax.tree.map(
-        np.testing.assert_array_equal, penalty(*arguments, mask), penalty(*arguments)
-    )
+    chex.assert_trees_all_equal(penalty(*arguments, mask), penalty(*arguments))
     compiled, _ = logit_value_and_grad(*arguments, mask)
     np.testing.assert_allclose(compiled, logit_distillation(*arguments), 1e-5)
 
@@ -360,9 +363,7 @@ def test_mask_under_vmap():
     actual = jax.jit(jax.vmap(gradient))(student, teacher, masks)
     expected = [gradient(*each) for each in zip(student, teacher, masks, strict=True)]
     expected = jax.tree.map(lambda *x: jnp.stack(x), *expected)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-7), actual, expected
-    )
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("logits", ["student", "teacher"])
@@ -500,7 +501,7 @@ S = arrays(0, LOGITS)
             "`alpha` must not be negative",
         ),
         (
-            lambda: l2_sp_penalty(GRADS, PRETRAINED, 1.0, -1.0),
+            lambda: l2_sp_penalty(PARAMS, PRETRAINED, 1.0, -1.0),
             ValueError,
             "`beta` must not be negative",
         ),

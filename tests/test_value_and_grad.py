@@ -3,12 +3,12 @@
 import functools
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
-import trees
 
 from dtnh_jax import GradientPair, pair_value_and_grad
 
@@ -20,7 +20,7 @@ def losses(w, x, scale=1.0):
     return jnp.sum(hidden**2) * scale, jnp.sum(hidden * w)
 
 
-close = functools.partial(trees.close, rtol=1e-5, atol=1e-7)
+close = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-7)
 
 
 def by_jax(fun, *args, argnums=0, **kwargs):
@@ -142,10 +142,7 @@ def test_values_and_arguments_of_several_dtypes():
     params = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones(2)}
     values, pair = pair_value_and_grad(fun)(params)
     assert [v.dtype for v in values] == [jnp.float16, jnp.float32]
-    for half in pair:
-        assert jax.tree.map(lambda x: x.dtype, half) == jax.tree.map(
-            lambda x: x.dtype, params
-        )
+    chex.assert_trees_all_equal_dtypes(*pair, params)
     close(pair, by_jax(fun, params)[1])
 
 
