@@ -18,8 +18,8 @@ def refuse_negating(inner: Any, params: optax.Params) -> None:
     """Raises where ``inner`` negates the updates, as a whole optimizer does.
 
     It is tried on tiny arrays in a tree of the structure of ``params``. What cannot be
-    tried like that, as it needs other arguments or its numbers are not known yet, is
-    let through. So is a NaN, which says nothing of a sign.
+    tried like that, because it needs other arguments or its values are not known yet,
+    is let through. So is a NaN, which tells nothing about a sign.
     """
     layout = _trees.Layout(params)
     shapes = [tuple(min(n, 2) for n in np.shape(x)) for x in layout.leaves(params)]
@@ -40,7 +40,8 @@ def refuse_negating(inner: Any, params: optax.Params) -> None:
 
 def _negates(inner: Any, layout: _trees.Layout, gradient: Any, params: Any) -> bool:
     """Whether ``inner`` makes of positive numbers, in any array, negative ones."""
-    with jax.ensure_compile_time_eval():
+    # Control flow, as in optax.MultiSteps, would be compiled anew at every step.
+    with jax.disable_jit(), jax.ensure_compile_time_eval():
         state = inner.init(params)
         for _ in range(STEPS):
             updates, state = inner.update(gradient, state, params)

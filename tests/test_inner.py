@@ -1,19 +1,20 @@
-"""G8, the promise through an optimizer: <g, d> >= <g, u> in every step of real runs."""
+"""G8: through an optimizer, <g, d> >= <g, u> in every step of real runs."""
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import training
-from test_transform import G, R, update
-from trees import close
+from samplers import G, R
 
-from dtnh_jax import GradientPair, dtnh
+from dtnh_jax import GradientPair, dtnh, dtnh_adamw
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
+close = functools.partial(chex.assert_trees_all_close, rtol=2e-6, atol=1e-7)
 
 OPTIMIZERS = {
     "adam": optax.scale_by_adam(),
@@ -59,27 +60,15 @@ def test_never_slower_than_the_optimizer_in_any_step(name, granularity):
     ],
 )
 def test_the_check_sees_what_the_plain_sum_does(name):
-    """A test of the test: without projection the promise is broken in most steps."""
+    """A test of the test: without projection it fails in most steps."""
     optimizer = OPTIMIZERS[name]
     assert slowed(dtnh(on_conflict="ignore", inner=optimizer), optimizer) > 0.5
 
 
-def test_projecting_before_adam_breaks_the_promise():
+def test_projecting_before_adam_is_slower_in_most_steps():
     """Why ``inner`` exists."""
     tx = optax.chain(dtnh(), optax.scale_by_adam())
     assert slowed(optax.with_extra_args_support(tx), optax.scale_by_adam()) > 0.5
-
-
-def test_max_ratio_and_reference_decay_go_with_inner():
-    inner = optax.scale_by_adam()
-    free, _ = update(dtnh(inner=inner, on_conflict="ignore"))
-    both = dtnh(inner=inner, max_ratio=0.1, reference_decay=0.9)
-    capped, _ = jax.jit(lambda g, r: update(both, g, r))(G, R)
-    u, _ = inner.update(G, inner.init(G))
-    norm = optax.tree.norm
-    rest = optax.tree.sub(capped, u)
-    np.testing.assert_allclose(norm(rest), 0.1 * norm(G), 1e-4)
-    close(optax.tree.sub(free, u), R, 2e-6, 1e-7)
 
 
 def test_parameters_extra_arguments_and_schedules_reach_inner():
@@ -94,7 +83,7 @@ def test_parameters_extra_arguments_and_schedules_reach_inner():
     state = tx.init(G)
     for step in range(1, 3):
         d, state = tx.update(GradientPair(G, R), state, R, value=7)
-        close(d, jax.tree.map(lambda g, step=step: g * step, G), 2e-6, 1e-7)
+        close(d, jax.tree.map(lambda g, step=step: g * step, G))
         assert seen[-1] == (R, 7)
         assert state.inner == step + 1
 
@@ -102,49 +91,83 @@ def test_parameters_extra_arguments_and_schedules_reach_inner():
 def test_inner_works_injected_and_under_jit_with_one_compilation():
     make = optax.inject_hyperparams(dtnh, static_args=("inner",))
     tx = make(weight=0.5, inner=optax.scale_by_adam())
-    step = jax.jit(lambda g, r, s: tx.update(GradientPair(g, r), s))
-    state = tx.init(G)
+
+    def step(pair, state):
+        return tx.update(pair, state)
+
+    jitted, state = jax.jit(chex.assert_max_traces(step, 1)), tx.init(G)
     for _ in range(3):
-        d, state = step(G, R, state)
-    assert step._cache_size() == 1
+        d, state = jitted(GradientPair(G, R), state)
     expected = dtnh(0.5, inner=optax.scale_by_adam())
     other = expected.init(G)
     for _ in range(3):
         e, other = expected.update(GradientPair(G, R), other)
-    close(d, e, 2e-6, 1e-7)
+    close(d, e)
 
 
-def test_the_result_keeps_the_gradients_dtype():
-    g = jax.tree.map(lambda x: x.astype(jnp.bfloat16), G)
-    inner = optax.chain(
-        optax.scale_by_adam(mu_dtype=jnp.float32), optax.scale(jnp.float32(1))
-    )
-    d, _ = update(dtnh(inner=inner), g, R)
-    assert {x.dtype for x in jax.tree.leaves(d)} == {np.dtype(jnp.bfloat16)}
-
-
-@pytest.mark.parametrize("wrong", [0.9, "adam", optax.adam, lambda g: g])
+@pytest.mark.parametrize(
+    "wrong",
+    [0.9, "adam", optax.adam, lambda g: g, optax.MultiSteps(optax.adam(0.1), 2)],
+)
 def test_inner_must_be_a_transformation(wrong):
     with pytest.raises(TypeError, match=r"`inner` must be an optax\.Gradient.*got"):
         dtnh(inner=wrong)
 
 
-DOWNHILL = {
+# Masks and labels for the tree of the parameters alone: {"a": ..., "b": ...}.
+MASK = {"a": True, "b": False}
+LABELS = {"a": "train", "b": "freeze"}
+LATE = optax.linear_schedule(0.0, 1e-3, 10)
+WHOLE = {
     "sgd": optax.sgd(0.1, momentum=0.9),
     "adamw": optax.adamw(1e-3),
-    "a rate that starts at zero": optax.adam(optax.linear_schedule(0.0, 1e-3, 10)),
+    "adamw with a mask": optax.adamw(1e-3, mask=MASK),
+    "lamb with a mask": optax.lamb(1e-3, mask=MASK),
+    "partition": optax.partition(
+        {"train": optax.adam(1e-3), "freeze": optax.set_to_zero()}, LABELS
+    ),
+    "partition, one half": optax.partition(
+        {"train": optax.adam(1e-3), "freeze": optax.scale_by_adam()}, LABELS
+    ),
+    "partition by the number of axes": optax.partition(
+        {"train": optax.adam(1e-3), "freeze": optax.set_to_zero()},
+        lambda tree: jax.tree.map(lambda x: ["freeze", "train"][x.ndim - 1], tree),
+    ),
+    "masked": optax.masked(optax.sgd(0.1), MASK),
+    "masked, beside nothing": optax.masked(optax.sgd(0.1), {"a": False, "b": True}),
+    "a freeze tree": optax.chain(
+        optax.adam(1e-3), optax.masked(optax.set_to_zero(), MASK)
+    ),
+    "MultiSteps": optax.MultiSteps(optax.adam(1e-3), 2).gradient_transformation(),
+    "apply_if_finite": optax.apply_if_finite(optax.sgd(1.0), 3),
+    "a rate that starts at zero": optax.adam(LATE),
+    "a mask, and a rate that starts at zero": optax.adamw(LATE, mask=MASK),
     "a rate in a chain": optax.chain(optax.scale_by_adam(), optax.scale(-1e-3)),
     "an injected rate": optax.inject_hyperparams(optax.adam)(learning_rate=1e-3),
+    "an injected rate and mask": optax.inject_hyperparams(
+        optax.adamw, static_args=("mask",)
+    )(learning_rate=LATE, mask=MASK),
+    "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
 }
 
 
-@pytest.mark.parametrize("name", DOWNHILL)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_optimizer_as_inner_is_refused(name):
     """It would add the regularizer with the wrong sign."""
-    tx = dtnh(inner=DOWNHILL[name])
-    for init in (tx.init, jax.jit(tx.init)):
-        with pytest.raises(ValueError, match="`inner` turns the gradient round"):
-            init(G)
+    tx = dtnh(inner=WHOLE[name])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), G)
+    calls = (lambda: tx.init(G), lambda: jax.jit(tx.init)(G))
+    for init in (*calls, lambda: jax.eval_shape(tx.init, abstract)):
+        with pytest.raises(ValueError, match="`inner` negates updates"):
+            init()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.complex64])
+def test_it_is_refused_whatever_the_dtype_and_the_other_leaves(dtype):
+    params = {"a": jnp.ones(2, dtype), "b": None, "e": jnp.zeros((0, 3), dtype)}
+    tx = dtnh(inner=optax.adamw(1e-3, mask={"a": True, "b": None, "e": False}))
+    with pytest.raises(ValueError, match="`inner` negates updates"):
+        tx.init(params)
 
 
 @pytest.mark.parametrize(
@@ -152,14 +175,39 @@ def test_a_whole_optimizer_as_inner_is_refused(name):
     [
         *OPTIMIZERS.values(),
         optax.set_to_zero(),
-        # Made for the tree of the parameters alone.
-        optax.masked(optax.trace(0.9), {"a": True, "b": False}),
+        optax.centralize(),
+        optax.add_noise(1.0, 0.5, jax.random.key(0)),
+        optax.masked(optax.trace(0.9), MASK),
+        optax.add_decayed_weights(0.1, MASK),
+        optax.MultiSteps(optax.scale_by_adam(), 2).gradient_transformation(),
+        optax.scale_by_schedule(optax.linear_schedule(0.0, 1.0, 10)),
+        # What gives NaN says nothing of a sign.
+        optax.scale_by_adam(b2=1.0),
+        optax.chain(optax.scale_by_adam(b2=1.0), optax.scale(-1.0)),
     ],
 )
-def test_what_points_uphill_or_cannot_be_tried_is_let_through(inner):
-    assert dtnh(inner=inner).init(G).inner is not None
+def test_what_does_not_negate_or_cannot_be_tried_is_let_through(inner):
+    tx = dtnh(inner=inner)
+    for state in (tx.init(G), jax.jit(tx.init)(G)):
+        chex.assert_trees_all_equal_structs(state.inner, inner.init(G))
+
+
+def test_injected_numbers_that_round_to_one_are_let_through():
+    """In bfloat16, as parameters have it, 0.999 is 1, and Adam gives NaN."""
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), G)
+    tx = optax.inject_hyperparams(dtnh_adamw)(learning_rate=1e-3)
+    for init in (tx.init, jax.jit(tx.init)):
+        assert init(params).hyperparams["b2"].dtype == jnp.bfloat16
 
 
 def test_a_learning_rate_that_is_not_known_yet_is_let_through():
     state = jax.jit(lambda rate: dtnh(inner=optax.sgd(rate)).init(G))(0.1)
     assert state.count == 0
+
+
+def test_a_failure_while_trying_is_let_through():
+    def fail(*_, **__):
+        raise RuntimeError("needs a value")
+
+    inner = optax.GradientTransformation(lambda _: optax.EmptyState(), fail)
+    assert dtnh(inner=inner).init(G).count == 0
