@@ -14,7 +14,7 @@ from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers, skip_nonfinite
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
-DEVICES = 8
+DEVICES = 2
 
 
 def replicate(tree):
