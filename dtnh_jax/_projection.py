@@ -149,7 +149,7 @@ def remainders(
         kept = _precision.times(_precision.accumulate_in(dtype, r), keep)
         pushed = _precision.times(_precision.accumulate_in(dtype, m), push)
         # Even an exact zero, subtracted, would turn -0.0 into 0.0.
-        yield jnp.where(push == 0, kept, kept - pushed)
+        yield jnp.where(pushed == 0, kept, kept - pushed)
 
 
 def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:

@@ -6,19 +6,21 @@ repository, in our own words, and with the regularizer's gradient beside.
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from trees import close
 
 from dtnh_jax import (
     GradientPair,
     dtnh,
     dtnh_adamw,
     dtnh_sgd,
+    l2,
     l2_sp,
+    mix_regularizers,
     multi_steps,
     skip_nonfinite,
 )
@@ -26,53 +28,60 @@ from dtnh_jax import (
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
 RATE = 1e-3
+STEADY = {"granularity": "layer", "reference_decay": 0.9, "max_ratio": 1.0}
 
 
-def _dtnh(weight, pretrained, momentum=0.9, **kwargs):
-    maker = [] if pretrained is None else [l2_sp(pretrained, 1.0)]
-    return optax.chain(*maker, dtnh(weight, **kwargs), optax.sgd(RATE, momentum))
+def _dtnh(weight, momentum=0.9, **kwargs):
+    return optax.chain(dtnh(weight, **kwargs), optax.sgd(RATE, momentum))
 
 
-# Each takes the weight, and the pretrained parameters or None; with them it is to be
-# given plain gradients, and without them pairs.
+def first_axis(tree):
+    """Every array that has an axis holds a layer in each row."""
+    return jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, tree)
+
+
+# Each takes the weight, and is to be given pairs.
 OPTIMIZERS = {
     **{
         f"dtnh {granularity}": functools.partial(_dtnh, granularity=granularity)
         for granularity in ("global", "layer", "leaf")
     },
     "dtnh inner": functools.partial(_dtnh, momentum=None, inner=optax.trace(0.9)),
-    "dtnh reference": functools.partial(_dtnh, reference_decay=0.9, max_ratio=0.5),
+    "dtnh steady": functools.partial(
+        _dtnh, momentum=None, inner=optax.trace(0.9), **STEADY
+    ),
+    "dtnh stacked": functools.partial(_dtnh, stacked=first_axis, **STEADY),
     "dtnh drop": functools.partial(_dtnh, on_conflict="drop"),
-    "dtnh_sgd": lambda weight, pretrained: dtnh_sgd(
-        RATE, 0.9, weight=weight, pretrained=pretrained
+    "dtnh_sgd": lambda weight: dtnh_sgd(RATE, 0.9, weight=weight),
+    "dtnh_adamw": lambda weight: dtnh_adamw(
+        1e-2, weight=weight, reference_decay=0.5, max_ratio=2.0
     ),
-    "dtnh_adamw": lambda weight, pretrained: dtnh_adamw(
-        1e-2, weight=weight, pretrained=pretrained, reference_decay=0.5, max_ratio=2.0
-    ),
-    "multi_steps": lambda weight, pretrained: multi_steps(_dtnh(weight, pretrained), 2),
-    "skip_nonfinite": lambda weight, pretrained: skip_nonfinite(
-        _dtnh(weight, pretrained)
-    ),
+    "multi_steps": lambda weight: multi_steps(_dtnh(weight), 2),
+    "skip_nonfinite": lambda weight: skip_nonfinite(_dtnh(weight)),
+}
+# What makes the pair of a plain gradient, from the pretrained parameters.
+MAKERS = {
+    "pair": lambda pretrained: optax.identity(),
+    "l2_sp": lambda pretrained: l2_sp(pretrained=pretrained),
+    "l2": lambda pretrained: l2(),
+    "mix": lambda pretrained: mix_regularizers(l2_sp(pretrained=pretrained), l2()),
 }
 WAYS = [(name, "pair") for name in OPTIMIZERS] + [
-    (name, "l2_sp")
-    for name in (
-        "dtnh layer",
-        "dtnh_sgd",
-        "dtnh_adamw",
-        "multi_steps",
-        "skip_nonfinite",
-    )
+    ("dtnh layer", "l2_sp"),
+    ("dtnh stacked", "mix"),
+    ("dtnh_sgd", "l2"),
+    ("dtnh_adamw", "mix"),
+    ("skip_nonfinite", "l2_sp"),
 ]
 every_optimizer = pytest.mark.parametrize(("name", "way"), WAYS)
 
 
 def optimizer(name, way, pretrained, weight=0.5):
-    return OPTIMIZERS[name](weight, pretrained if way == "l2_sp" else None)
+    return optax.chain(MAKERS[way](pretrained), OPTIMIZERS[name](weight))
 
 
 def gradients(way, g, params, pretrained):
-    if way == "l2_sp":
+    if way != "pair":
         return g
     return GradientPair(g, jax.tree.map(jnp.subtract, params, pretrained))
 
@@ -202,10 +211,10 @@ GRADS = jax.tree.map(lambda x: -x, PARAMS)
         (dtnh, {"granularity": "leaf", "reference_decay": 0.5}, "pair"),
         (dtnh, {"inner": optax.trace(0.9)}, "pair"),
         (dtnh_sgd, {"learning_rate": 0.1, "momentum": 0.9, "weight": 0.5}, "pair"),
-        (dtnh_sgd, {"learning_rate": 0.1, "pretrained": GRADS}, "l2_sp"),
         (dtnh_adamw, {"learning_rate": 0.1, "weight_decay": 0.1}, "pair"),
-        (dtnh_adamw, {"learning_rate": 0.1, "pretrained": GRADS}, "l2_sp"),
         (l2_sp, {"pretrained": GRADS, "alpha": 0.1, "beta": 0.1}, "l2_sp"),
+        (l2_sp, {"alpha": 0.1, "beta": 0.5, "new": {"a": True}}, "l2_sp"),
+        (l2, {"alpha": 0.1, "mask": {"a": True, "b": False}}, "l2"),
     ],
 )
 def test_injected_hyperparameters_change_nothing(factory, kwargs, way):
@@ -218,14 +227,32 @@ def test_injected_hyperparameters_change_nothing(factory, kwargs, way):
     (updates, state), (also, holder) = one_update_of_each()
     numbers = {k for k, v in kwargs.items() if isinstance(v, float)}
     assert numbers <= set(holder.hyperparams)
-    close((also, holder.inner_state), (updates, state), 1e-5, 1e-7)
+    chex.assert_trees_all_close(
+        (also, holder.inner_state), (updates, state), rtol=1e-5, atol=1e-7
+    )
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("hyperparam_dtype", [None, jnp.float32])
+def test_injected_hyperparameters_in_bfloat16(hyperparam_dtype):
+    """In bfloat16 b2 = 0.999 is 1, and Adam gives NaN: which is not of a wrong sign."""
+    params = network(jnp.bfloat16)
+    g = GradientPair(params, params)
+    injected = optax.inject_hyperparams(dtnh_adamw, hyperparam_dtype=hyperparam_dtype)
+    tx = injected(learning_rate=0.1)
+    updates, _ = jax.jit(tx.update)(g, tx.init(params), params)
+    if hyperparam_dtype is None:
+        assert np.isnan(updates["head"])
+    else:
+        tx = dtnh_adamw(0.1)
+        expected, _ = jax.jit(tx.update)(g, tx.init(params), params)
+        chex.assert_trees_all_close(updates, expected, rtol=2**-6)
+
+
+@pytest.mark.parametrize(("name", "way"), [x for x in WAYS if x[1] != "pair"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_types_are_stable_under_optax_multi_steps(name, dtype):
+def test_types_are_stable_under_optax_multi_steps(name, way, dtype):
     """The numbers are in the table of compositions."""
-    _, params, tx = one_step(name, "l2_sp", jnp.dtype(dtype))
+    _, params, tx = one_step(name, way, jnp.dtype(dtype))
     multi = optax.MultiSteps(tx, 2)
     state = multi.init(params)
     updates, new = jax.eval_shape(multi.update, params, state, params)
