@@ -5,11 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_projection import conflicting
+from samplers import G, R
 
 from dtnh_jax import GradientPair, conflict_report, dtnh
-
-G, R = conflicting()
 
 
 def state_after(tx):
@@ -23,6 +21,8 @@ def test_numbers():
     cosine = g @ r / np.linalg.norm(g) / np.linalg.norm(r)
     np.testing.assert_allclose(report["a"]["cosine"], cosine, 1e-6)
     np.testing.assert_allclose(report["a"]["removed"], -cosine, 1e-6)
+    rest = np.linalg.norm(r - (g @ r) / (g @ g) * g)
+    np.testing.assert_allclose(report["a"]["pull"], rest / np.linalg.norm(g), 1e-5)
     assert report["a"]["conflict"] is True
     assert report["a"]["rate"] == 1.0
     np.testing.assert_allclose(report["b"]["cosine"], -1, 1e-6)
@@ -37,7 +37,13 @@ def test_every_rule_measures_the_conflict(rule):
 
 def test_no_conflict_before_the_first_step():
     values = conflict_report(dtnh().init(G))["global"]
-    assert values == {"cosine": 0, "conflict": False, "removed": 0, "rate": 0}
+    assert values == {
+        "cosine": 0,
+        "conflict": False,
+        "removed": 0,
+        "pull": 0,
+        "rate": 0,
+    }
 
 
 def test_inside_a_chain_and_a_train_state():
