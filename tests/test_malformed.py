@@ -20,13 +20,16 @@ from jax.tree_util import keystr, tree_flatten_with_path
 import dtnh_jax
 from dtnh_jax import (
     GradientPair,
+    MixState,
     conflict_report,
     dtnh,
     dtnh_adamw,
     dtnh_sgd,
     feature_distillation,
+    l2,
     l2_sp,
     l2_sp_penalty,
+    mix_regularizers,
     multi_steps,
     project_conflict,
 )
@@ -115,14 +118,15 @@ def _check_broken_pair(broken, form):
     call = {
         "pair": lambda: tx.update(GradientPair(g, r), state),
         "keyword": lambda: tx.update(g, state, regularizer_grads=r),
-        "function": lambda: project_conflict(r, g),
+        "function": lambda: project_conflict(GradientPair(g, r)),
+        "mix": lambda: mix_regularizers().update(GradientPair(g, r), MixState(())),
     }[form]
     message = refusal(call)
     says(message, words)
     assert path in message
 
 
-forms = st.sampled_from(["pair", "keyword", "function"])
+forms = st.sampled_from(["pair", "keyword", "function", "mix"])
 
 
 @hypothesis.given(broken_pairs(), forms)
@@ -174,9 +178,7 @@ def test_labels_that_do_not_fit(tree, data):
         )
     )
     given = data.draw(st.sampled_from([broken, lambda _: broken]))
-    if broken == {}:  # a function may give it, a tree of labels without any may not
-        return
-    says(refusal(lambda: dtnh(granularity=given).init(tree)), "labels")
+    says(refusal(lambda: dtnh(granularity=given).init(tree)), "`granularity`")
 
 
 NUMBERS = st.sampled_from(
@@ -189,8 +191,10 @@ CONSTRUCTORS = {
     "on_conflict": lambda x: dtnh(on_conflict=x),
     "granularity": lambda x: dtnh(granularity=x),
     "inner": lambda x: dtnh(inner=x),
-    "alpha": lambda x: l2_sp({"w": np.ones(2, np.float32)}, x),
-    "beta": lambda x: l2_sp({"w": np.ones(2, np.float32)}, 1.0, x),
+    "alpha": lambda x: (l2_sp(x), l2(x)),
+    "beta": lambda x: l2_sp(1.0, x),
+    "weights[1]": lambda x: mix_regularizers(l2_sp(), l2(), weights=[1.0, x]),
+    "makers[0]": lambda x: mix_regularizers(x),
     "every_k": lambda x: multi_steps(optax.chain(dtnh(), optax.sgd(0.1)), x),
     "tx": lambda x: multi_steps(x, 2),
 }
@@ -209,13 +213,37 @@ def test_arguments_out_of_range_or_of_another_kind(name, value):
     says(refusal(lambda: CONSTRUCTORS[name](value)), f"`{name}`")
 
 
+ENTRIES = {
+    "stacked": lambda x, tree: dtnh(granularity="leaf", stacked=x).init(tree),
+    "new": lambda x, tree: l2_sp(new=x).init(tree),
+    "mask": lambda x, tree: l2(mask=x).update(tree, (), tree),
+}
+
+
+# No function, and with entries: without any nothing is stacked, and nothing new.
+WRONG = st.sampled_from(JUNK[1:3] + JUNK[5:-1])
+
+
+@hypothesis.given(trees(), st.sampled_from(sorted(ENTRIES)), WRONG)
+@hypothesis.settings(max_examples=FEW)
+def test_axes_and_booleans_that_are_none(tree, name, value):
+    says(refusal(lambda: ENTRIES[name](value, tree)), f"`{name}`")
+
+
 @hypothesis.given(broken_pairs())
 def test_pretrained_parameters_that_do_not_fit(broken):
+    """Without a path it may be a None that was put in, which says that it is new.
+
+    Nor is it an error that parameters without a gradient have no anchor.
+    """
     (params, pretrained), words, path = broken
-    # A None says that an array is new; without a path it may be a None that was put in.
     hypothesis.assume(path)
+    kinds = [
+        getattr(x, "dtype", np.dtype(object)).kind for x in jax.tree.leaves(params)
+    ]
+    hypothesis.assume(set(kinds) <= set("fc"))
     for call in (
-        lambda: l2_sp(pretrained, 0.1).update(params, (), params),
+        lambda: l2_sp(0.1, pretrained=pretrained).init(params),
         lambda: l2_sp_penalty(params, pretrained, 0.1),
     ):
         message = refusal(call)
