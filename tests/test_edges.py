@@ -9,7 +9,14 @@ import properties as check
 import pytest
 from samplers import G, R, conflicting, network, update
 
-from dtnh_jax import GradientPair, conflict_report, dtnh, project_conflict
+from dtnh_jax import (
+    GradientPair,
+    _groups,
+    _sums,
+    conflict_report,
+    dtnh,
+    project_conflict,
+)
 
 RULES = ("project", "drop", "ignore")
 
@@ -87,6 +94,19 @@ def test_what_counts_as_zero_is_neither_capped_nor_projected_against():
     d, state = update(dtnh(), tiny[0], R)
     chex.assert_trees_all_equal(d, R)
     assert state.conflict.pull == np.inf
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 70])
+@pytest.mark.parametrize("bad", [0.0, np.inf, np.nan])
+def test_each_group_gets_its_own_numbers(count, bad):
+    """Which a CPU takes from a vector by masks: they must not spread a NaN."""
+    tree = {f"w{k:02}": np.zeros(2) for k in range(count)} | {"x": np.zeros((4, 2))}
+    groups = _groups.divide(tree, "leaf", {"x": 0})
+    vectors = np.random.default_rng(0).standard_normal((2, count + 4))
+    vectors[:, count // 2] += bad
+    taken = _sums.scalars(jnp.asarray(vectors, np.float32), groups)
+    expected = [*vectors[:, :count].T, vectors[:, count:]]
+    chex.assert_trees_all_equal(taken, [np.float32(x) for x in expected])
 
 
 def test_the_weight_is_one_unless_told_otherwise():
