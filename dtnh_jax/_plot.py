@@ -1,4 +1,4 @@
-"""A picture of what happened: the conflict in each group, over the steps."""
+"""The conflict in each group over the steps, as a heat map."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _SCALES = {
         "cosine of the two gradients\n(dark, below 0: conflict)",
     ),
     "removed": _Scale(0, "cividis_r", "share of the regularizer\nremoved"),
+    "pull": _Scale(0, "cividis_r", "pull of the regularizer,\n|r'| / |u|"),
     "rate": _Scale(0, "cividis_r", "share of the steps so far\nwith a conflict"),
 }
 
@@ -44,21 +45,23 @@ def plot_conflict(
     value: str = "cosine",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws what :func:`conflict_report` said, group against step, as a heat map.
+    """Plots conflict reports, group against step, as a heat map.
 
-    Needs matplotlib: ``pip install 'dtnh-jax[plot]'``. The colours can be told apart in
-    greyscale and by colour-blind readers. Of more than 400 reports, neighbours share a
-    column, which then shows their mean; the title counts every report.
+    Needs matplotlib: ``pip install 'dtnh-jax[plot]'``. The colours are readable in
+    greyscale and by colour-blind readers. If there are more than 400 reports,
+    neighbours share a column, which shows their mean; the title counts every report.
 
     Args:
       reports: what :func:`conflict_report` returned, one report for each logged step.
       steps: the steps of the reports, increasing; 0, 1, 2, ... by default.
-      value: ``"cosine"``, ``"removed"`` or ``"rate"``, as in :func:`conflict_report`.
+      value: ``"cosine"``, ``"removed"``, ``"pull"`` or ``"rate"``, as in
+        :func:`conflict_report`. The colours of ``"pull"`` end at the largest finite
+        value, at 1 at least; an infinite one has the last colour.
       ax: where to draw; by default in a new figure, as large as the groups need.
 
     Returns:
-      The axes, with a colour bar beside them and a title that says what was found. A
-      NaN, as where a gradient was not finite, is left out and hatched.
+      The axes, with a colour bar and a title that states the finding. A NaN, as where a
+      gradient was not finite, is left out and hatched.
 
     Raises:
       ImportError: if matplotlib is not installed.
@@ -90,6 +93,7 @@ def plot_conflict(
         ) from error
     _checks.one_of("value", value, _SCALES)
     names, table = _read(reports, value)
+    found = table.compressed()
     edges = _edges(steps, table.shape[1])
     if ax is None:
         ax = _new_axes(names)
@@ -107,16 +111,19 @@ def plot_conflict(
     columns = np.array_split(
         np.arange(len(edges) - 1), min(len(edges) - 1, _MOST_COLUMNS)
     )
+    highest = found[np.isfinite(found)].max(initial=1) if value == "pull" else 1
+    shown = table.clip(max=highest)  # Matplotlib would leave out what is infinite
     mesh = ax.pcolormesh(
         edges[[*(column[0] for column in columns), -1]],
         np.arange(len(names) + 1) - 0.5,
-        np.ma.stack([table[:, column].mean(axis=1) for column in columns], axis=1),
+        np.ma.stack([shown[:, column].mean(axis=1) for column in columns], axis=1),
         cmap=colours,
         vmin=scale.lowest,
-        vmax=1,
+        vmax=highest,
         rasterized=True,  # in a PDF, one image instead of thousands of rectangles
     )
-    ax.figure.colorbar(mesh, ax=ax).set_label(scale.label)
+    beyond = "max" if np.isinf(found).any() else "neither"
+    ax.figure.colorbar(mesh, ax=ax, extend=beyond).set_label(scale.label)
     ax.set_title(_finding(names, table, value), fontsize=10)
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -131,7 +138,7 @@ def plot_conflict(
 
 
 def _read(reports: Any, value: str) -> tuple[list[str], np.ma.MaskedArray]:
-    """The groups' names, and the values ``[groups, reports]``, NaN masked."""
+    """The groups' names, and the values ``[groups, reports]``, with NaN masked."""
     if isinstance(reports, Mapping):
         raise TypeError(
             "`reports` must be a sequence of conflict reports, one for each logged "
@@ -160,7 +167,8 @@ def _read(reports: Any, value: str) -> tuple[list[str], np.ma.MaskedArray]:
          for i, report in enumerate(reports)]
         for name in names
     ]  # fmt: skip
-    return names, np.ma.masked_invalid(np.array(rows, np.float64))
+    table = np.array(rows, np.float64)
+    return names, np.ma.array(table, mask=np.isnan(table))
 
 
 def _number(entry: Any, value: str, place: str) -> float:
@@ -199,6 +207,14 @@ def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
     """What the picture shows, in words, worked out from all reports."""
     if table.count() == 0:
         return "Nothing but NaN"
+    if value == "pull":
+        pull, by_group = np.ma.median(table), np.ma.median(table, axis=1)
+        text = f"The regularizer pulls {pull:.2g} times as hard as\n"
+        text += "the optimizer (median)"
+        if len(names) > 1:
+            worst = int(by_group.argmax())
+            text += f", hardest in {names[worst]} ({by_group[worst]:.2g})"
+        return text
     measured = {"cosine": table < 0, "removed": table, "rate": table[:, -1:]}[value]
     by_group = np.ma.masked_invalid(measured.mean(axis=1))
     share, worst = f"{100 * measured.mean():.0f} %", int(by_group.argmax())

@@ -7,13 +7,11 @@ import sys
 import jax
 import numpy as np
 import pytest
-from test_projection import conflicting
+from samplers import G, R
 
 from dtnh_jax import GradientPair, conflict_report, dtnh, plot_conflict
 
 figure = pytest.importorskip("matplotlib.figure")
-
-G, R = conflicting()
 
 
 def new_axes(width=6.0, height=3.0):
@@ -51,6 +49,7 @@ def test_it_draws_what_conflict_report_says():
     _, state = jax.jit(tx.update)(GradientPair(G, R), tx.init(G))
     report = conflict_report(state)
     labels = {"cosine": "cosine of", "removed": "removed", "rate": "share of the steps"}
+    labels["pull"] = "pull of the regularizer"
     for value, label in labels.items():
         ax = plot_conflict([report], value=value, ax=new_axes())
         values, _ = drawn(ax)
@@ -81,6 +80,28 @@ def test_the_title_is_worked_out_from_all_reports():
     assert removed.startswith("40 % of the regularizer removed, on average,\nmost in")
     rate = plot([[0.0, 0.2], [1.0, 0.6]], value="rate").get_title()
     assert "40 % of the steps and groups so far,\nmost in layer1 (60 %)" in rate
+
+
+def test_pull_is_drawn_up_to_its_largest_finite_value():
+    """Or up to 1; what is infinite has the last colour, and is no gap."""
+    ax = plot([[0.25, np.inf, np.nan, 3.0], [0.5, 0.0, 2.5, 1.0]], value="pull")
+    values, _ = drawn(ax)
+    np.testing.assert_array_equal(values[0].compressed(), [0.25, 3.0, 3.0])
+    np.testing.assert_array_equal(values.mask.sum(axis=1), [1, 0])
+    (mesh,) = ax.collections
+    assert mesh.get_clim() == (0, 3)
+    assert mesh.colorbar.extend == "max"
+    grey = luma(ax, np.linspace(0, 3, 100))
+    assert np.all(np.diff(grey) < 0)
+    first, second = ax.get_title().split("\n")
+    assert first == "The regularizer pulls 1 times as hard as"
+    assert second == "the optimizer (median), hardest in layer0 (3)"
+    (mesh,) = plot([[0.25, 0.5]], value="pull").collections
+    assert mesh.get_clim() == (0, 1)
+    assert mesh.colorbar.extend == "neither"
+    endless = plot([[np.inf, np.inf], [np.nan, np.nan]], value="pull")
+    np.testing.assert_array_equal(drawn(endless)[0][0], [1, 1])
+    assert "pulls inf times" in endless.get_title()
 
 
 def test_the_cosine_can_be_read_in_greyscale():
