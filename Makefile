@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@rm -f $(BUSY)
 	@touch $@
 
-demo: $(STAMP)  ## fine-tune a pretrained network eight ways; results in runs/demo/
+demo: $(STAMP)  ## show the steady rule from two sources; results in runs/demo/
 	$(RUN) -m experiments demo
 
 test: $(STAMP)  ## run the tests

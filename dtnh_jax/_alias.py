@@ -45,13 +45,11 @@ def dtnh_sgd(
       axis_name: see :func:`dtnh`.
 
     Returns:
-      An optimizer: its updates are to be added to the parameters. Put it after
-      :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair, or
-      give ``update`` pairs or ``regularizer_grads``, as that of :func:`dtnh`.
+      An optimizer for pairs or ``regularizer_grads``, as that of :func:`dtnh`: put it
+      after :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair.
 
     Raises:
-      ValueError: if an argument is out of range; see :func:`dtnh`.
-      TypeError: from ``update``, for one gradient.
+      ValueError, TypeError: as :func:`dtnh` does.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -97,18 +95,15 @@ def dtnh_adamw(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AdamW on the empirical gradient, with the regularizer added by DTNH.
 
-    The update is :math:`-\eta\,(u + r')`, with :math:`u` what AdamW makes of the
-    empirical gradient, and :math:`r'` what :func:`dtnh` keeps of the regularizer. The
-    defaults are the steady rule; see :func:`dtnh_sgd`.
+    As :func:`dtnh_sgd`, with :math:`u` what AdamW makes of the empirical gradient.
 
     Args:
       learning_rate: step size η, a number or a schedule.
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       eps: added to the root of the second moment.
-      weight: the regularizer's weight λ, a number or a schedule. Decoupled: it is not
-        divided by the second moment. Where ``max_ratio`` caps the regularizer, its
-        value does not matter.
+      weight: as in :func:`dtnh_sgd`; the regularizer is not divided by the second
+        moment.
       weight_decay: AdamW's own decay, of all parameters, whether or not it opposes the
         empirical loss; :func:`l2` decays where it does not.
       granularity: see :func:`dtnh`.
@@ -119,13 +114,11 @@ def dtnh_adamw(
       axis_name: see :func:`dtnh`.
 
     Returns:
-      An optimizer: its updates are to be added to the parameters. Put it after
-      :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair, or
-      give ``update`` pairs or ``regularizer_grads``, as that of :func:`dtnh`.
+      An optimizer for pairs or ``regularizer_grads``, as that of :func:`dtnh`: put it
+      after :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair.
 
     Raises:
-      ValueError: if an argument is out of range; see :func:`dtnh`.
-      TypeError: from ``update``, for one gradient.
+      ValueError, TypeError: as :func:`dtnh` does.
 
     Examples:
       >>> import jax.numpy as jnp, optax

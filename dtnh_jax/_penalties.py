@@ -32,36 +32,24 @@ def l2_sp_penalty(
     Args:
       params: Parameters :math:`w`, a pytree of floating-point or complex arrays.
       pretrained: Pretrained parameters :math:`w^0`, with ``None`` in place of each new
-        array or subtree. Matched to ``params`` by path, as in :func:`l2_sp`. With Flax
-        NNX, a copy of the state, as above.
+        array or subtree; matched to ``params`` by path, as in :func:`l2_sp`.
       alpha: Weight of the distance from the pretrained arrays, non-negative.
       beta: Weight of the norm of the new arrays, non-negative.
 
     Returns:
-      A scalar. The sum is taken in float64 if any parameter has that precision, else in
-      float32.
+      A scalar, summed in float32, or in float64 if any parameter is that precise.
 
     Raises:
       ValueError: If a weight is negative, or if an array of ``params`` is missing from
         ``pretrained`` or has another shape there.
 
     Examples:
-      >>> import jax
       >>> import jax.numpy as jnp
       >>> from dtnh_jax import l2_sp_penalty
       >>> pretrained = {"body": jnp.array([1.0, 2.0]), "head": None}
       >>> params = {"body": jnp.array([1.0, 4.0]), "head": jnp.ones(3)}
       >>> print(l2_sp_penalty(params, pretrained, alpha=0.1, beta=0.02))
       0.23
-
-      With Flax NNX, copy the state before training:
-
-      >>> from flax import nnx
-      >>> model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
-      >>> pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
-      >>> model.bias[...] += 1.0
-      >>> print(l2_sp_penalty(nnx.state(model, nnx.Param), pretrained, alpha=1.0))
-      1.0
 
     References:
       Li et al., `Explicit Inductive Bias for Transfer Learning with Convolutional
@@ -70,8 +58,9 @@ def l2_sp_penalty(
     _checks.not_negative("alpha", alpha)
     _checks.not_negative("beta", beta)
     layout = _trees.Layout(params)
-    known = [False] * len(layout)
-    anchors = _regularizers.anchors_of(pretrained, layout, params, known)
+    anchors = _regularizers.anchors_of(
+        pretrained, layout, params, [False] * len(layout)
+    )
     away = [
         _regularizers.deviation(w, w0)
         for w, w0 in zip(layout.arrays(params), anchors, strict=True)
@@ -110,8 +99,7 @@ def feature_distillation(
         If None, all channels of all maps have weight 1.
 
     Returns:
-      A scalar. The sum is taken in float64 if any map has that precision, else in
-      float32.
+      A scalar, summed in float32, or in float64 if any map is that precise.
 
     Raises:
       ValueError: If the structures or shapes differ, if a map has fewer than two axes,
@@ -182,12 +170,10 @@ def logit_distillation(
         logits are not finite. If None, all positions are valid.
 
     Returns:
-      A scalar. The mean is taken in float64 if any logits have that precision, else in
-      float32. Where ``student == teacher``, the gradient is exactly zero. With a
-      ``mask`` that is False everywhere, the value and the gradient are zero.
-
-      Non-finite inputs propagate. In particular, a row of logits that are all -inf is
-      not a distribution, and gives NaN at a valid position.
+      A scalar, in float32, or in float64 if any logits are that precise. Where
+      ``student == teacher``, the gradient is exactly zero. With no valid position, the
+      value and the gradient are zero. Non-finite inputs propagate; a row of logits that
+      are all -inf is not a distribution, and gives NaN at a valid position.
 
     Raises:
       ValueError: If the shapes of the logits differ or have no axis, if ``mask`` does
@@ -204,12 +190,7 @@ def logit_distillation(
       0.3278
       >>> print(f"{logit_distillation(student, teacher, temperature=10.0):.4f}")
       0.4975
-
-      Padding is left out of the mean:
-
-      >>> teacher = jnp.array([[[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]])
-      >>> student = jnp.zeros((1, 3, 2))
-      >>> mask = jnp.array([[True, True, False]])
+      >>> mask = jnp.array([True, False])  # the second is padding
       >>> print(f"{logit_distillation(student, teacher, mask=mask):.4f}")
       0.3278
 
@@ -229,26 +210,17 @@ def logit_distillation(
             "logits must be of one shape [..., classes], got student's "
             f"{student.shape}, teacher's {teacher.shape}"
         )
-    if mask is not None:
-        mask = _valid(mask, student.shape[:-1])
-        # Replaced before as well as after the divergence: the gradient of a `where` on
-        # the result alone is 0 * NaN.
-        student, teacher = (
-            jnp.where(mask[..., None], x, 0) for x in (student, teacher)
-        )
+    valid = _valid(mask, student.shape[:-1])
+    # Replaced before the divergence as well as after: the gradient of a `where` on the
+    # result alone is 0 * NaN.
+    student, teacher = (jnp.where(valid[..., None], x, 0) for x in (student, teacher))
     dtype = _precision.accumulator([student, teacher])
     t = jax.lax.stop_gradient(jnp.asarray(temperature, dtype))
     divergence = _divergence(
         student.astype(dtype) / t, jax.lax.stop_gradient(teacher).astype(dtype) / t
     )
-    if mask is None:
-        return t**2 * jnp.mean(divergence)
-    # Not the sum over the count, so that a mask of all True, where the factor is 1,
-    # gives the result without a mask bit for bit.
-    mean = jnp.mean(jnp.where(mask, divergence, 0))
-    count = jnp.sum(mask)
-    factor = mask.size / jnp.maximum(count, 1).astype(dtype)
-    return t**2 * jnp.where(count == 0, 0, mean * factor)
+    total = jnp.sum(jnp.where(valid, divergence, 0))
+    return t**2 * total / jnp.maximum(jnp.sum(valid), 1).astype(dtype)
 
 
 @jax.custom_jvp
@@ -272,8 +244,8 @@ def _divergence_jvp(primals, tangents):
 
 
 def _valid(mask: Any, shape: tuple[int, ...]) -> jax.Array:
-    """``mask`` as an array, checked."""
-    mask = jnp.asarray(mask)
+    """``mask`` as an array, checked; all True for None."""
+    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
     if mask.dtype != jnp.bool_:
         raise TypeError(
             f"`mask` must be boolean, True at valid positions, got dtype {mask.dtype}"

@@ -56,9 +56,8 @@ def l2_sp(
 
     Returns:
       A transformation from gradients to :class:`GradientPair`, to be followed by
-      :func:`dtnh` or one of the optimizers made from it. Its ``update`` needs
-      ``params``; its state is an :class:`L2SpState`. The regularizer gradient has the
-      dtypes of the parameters, and is None where the gradient is.
+      :func:`dtnh` or an optimizer made from it, with an :class:`L2SpState`. Its
+      ``update`` needs ``params``, whose dtypes the regularizer gradient has.
 
     Raises:
       ValueError: if a weight is negative; from ``init``, if ``pretrained`` lacks an
@@ -129,9 +128,8 @@ def l2(
 
     Returns:
       A stateless transformation from gradients to :class:`GradientPair`, to be followed
-      by :func:`dtnh` or one of the optimizers made from it. Its ``update`` needs
-      ``params``. The regularizer gradient has the dtypes of the parameters, and is None
-      where the gradient is.
+      by :func:`dtnh` or an optimizer made from it. Its ``update`` needs ``params``,
+      whose dtypes the regularizer gradient has.
 
     Raises:
       ValueError: if ``alpha`` is negative; from ``update``, if ``params`` is missing,

@@ -72,8 +72,8 @@ def dtnh(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the regularizer gradient without what opposes the loss gradient.
 
-    With :math:`g` the gradient of the empirical loss and :math:`r` that of the
-    regularizer, in every group of arrays
+    With :math:`g` the empirical gradient and :math:`r` the regularizer gradient, in
+    every group of arrays
 
     .. math::
 
@@ -98,62 +98,58 @@ def dtnh(
       weight: the regularizer's weight λ, not negative; a number or a schedule from the
         step count to a number.
       granularity: which arrays are judged and projected together. ``"global"``: all.
-        ``"layer"``: the arrays of one module, that is, those that share a parent key.
-        ``"leaf"``: each array alone. Or labels: a pytree with one label per array,
-        matched by path (a label holds for everything below it), or a function from the
-        gradients to such a pytree.
-      on_conflict: what happens to the regularizer in a group where
-        :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH. ``"drop"``: it is left
-        out. ``"ignore"``: nothing; that is the plain weighted sum.
-      reference_decay: if given, conflict is judged, and the projection made, against
-        :math:`m`, the moving average of the empirical gradients of the steps before
-        this one, with this decay, above 0 and below 1, instead of against :math:`g`. It
-        is corrected for its start at zero, as Adam's is. The inequalities then hold for
-        :math:`m`, which does not depend on this step's batch. In the first step there
-        is no reference, and the regularizer is left out.
-      reference_dtype: dtype in which the moving average is stored; by default that of
-        the gradients, float32 at least. In bfloat16 steps of less than a part in 256
-        are rounded away: with a decay of 0.99 the average converges to about 0.8 of a
-        constant gradient, with 0.999 to 0.3.
+        ``"layer"``: the arrays of one module, that share a parent key. ``"leaf"``: each
+        array alone. Or a pytree of labels, matched by path (a label holds for
+        everything below it), or a function from the gradients to one.
+      on_conflict: what happens where :math:`\langle g, r\rangle < 0`. ``"project"``:
+        DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: nothing; that is
+        the plain weighted sum.
+      reference_decay: if given, the reference, against which conflict is judged and the
+        projection made, is not :math:`g` but :math:`m`: the bias-corrected moving
+        average, with this decay, above 0 and below 1, of the empirical gradients of the
+        steps before this one. The inequalities then hold for :math:`m`, which does not
+        depend on this step's batch. In the first step there is no reference, and the
+        regularizer is left out.
+      reference_dtype: dtype of the moving average; by default that of the gradients,
+        float32 at least. In bfloat16 small changes are rounded away: with a decay of
+        0.99 the average converges to about 0.8 of a constant gradient, with 0.999 to
+        0.3.
       max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|m\|\rho`, where
         :math:`m` is the reference and :math:`\rho` what ``inner`` makes of a gradient's
         length: :math:`\|u\|/\|g\|`, with ``reference_decay`` the ratio of their sums
         over the steps before; 1 without ``inner``. Up to 1, gradient descent on a
-        β-smooth loss descends at every step size up to 1/β, whatever the weight. A
-        group whose reference is zero then receives no regularization.
+        β-smooth loss descends at every step size up to 1/β, whatever the weight. Where
+        the reference is zero, so is :math:`r'`.
       inner: a gradient transformation for the empirical gradient alone, such as
-        ``optax.scale_by_adam()`` or ``optax.trace(0.9)``. It receives ``params`` and
-        all extra arguments. It must not negate the updates: leave the learning rate and
-        its minus sign to what follows ``dtnh``.
-      stacked: arrays that hold many layers along an axis, as ``nnx.scan``, ``nnx.vmap``
-        or ``nn.scan`` make them: a pytree of axes, matched by path (an axis holds for
-        everything below it; arrays that are not named are not stacked), or a function
-        from the gradients to such a pytree. Each slice is a group of its own, in the
-        report ``"blocks[3]"``. For ``granularity="layer"``, ``"leaf"`` or labels.
-      axis_name: needed inside ``jax.shard_map`` alone, where a device sees its shards:
-        the mesh axes over which arrays are sharded, so that sums extend over them, in
-        one all-reduce. A name, or a tuple of names, of which each array's type says
-        which apply to it; ``()`` for none, where arrays are whole on every device. With
-        ``check_vma=False`` types do not say: names then apply to all arrays, and where
-        only some are sharded, pass a pytree of ``PartitionSpec``, matched by path; so
-        too where a stacked array is sharded. An axis along which gradients are the same
-        everywhere, as after an average over the batch, may be named and need not be.
+        ``optax.scale_by_adam()``. It receives ``params`` and all extra arguments. It
+        must not negate the updates: the learning rate follows ``dtnh``.
+      stacked: arrays that hold many layers along an axis, as ``nnx.scan`` makes them: a
+        pytree of axes, matched by path (an axis holds for everything below it; arrays
+        that are not named are not stacked), or a function from the gradients to one.
+        Each slice is a group of its own, ``"blocks[3]"`` in the report. Not for
+        ``granularity="global"``.
+      axis_name: needed inside ``jax.shard_map`` alone: the mesh axes over which arrays
+        are sharded, so that sums extend over them, in one all-reduce. A name, or a
+        tuple of names, of which each array's type says which apply to it; ``()`` where
+        arrays are whole on every device. With ``check_vma=False`` names apply to all
+        arrays: where only some are sharded, or a stacked array is, pass a pytree of
+        ``PartitionSpec``, matched by path. An axis along which gradients are the same
+        everywhere, as after an average over the batch, need not be named.
 
     Returns:
-      A transformation whose updates have the structure and shapes of the empirical
-      gradient, and the dtype that :math:`u + r'` promotes to, and whose state is a
-      :class:`DtnhState`. Where the empirical gradient is None, so is the update. Sums
-      are taken in float32 at least. A gradient whose root mean square in a group is
-      below 3e-16 counts as zero there (1e-146 in float64). Non-finite inputs, and norms
-      above 1e19, propagate.
+      A transformation with a :class:`DtnhState`, whose updates have the structure of
+      the empirical gradient, None where it is None, and the dtype that :math:`u + r'`
+      promotes to. Sums are taken in float32 at least. A gradient whose root mean square
+      in a group is below 3e-16 counts as zero there (1e-146 in float64). Non-finite
+      inputs, and norms above 1e19, give non-finite updates.
 
     Raises:
       ValueError: if an argument is out of range; from ``init``, if ``inner`` negates
-        the updates, as ``optax.adam(lr)`` does; from ``update``, if the gradients'
-        structures or shapes differ, labels do not fit, a gradient is given twice, or
-        ``axis_name`` is missing or names no axis that there is.
-      TypeError: from ``update``, if it is given one gradient only, or arrays that are
-        not floating-point or complex.
+        the updates, as ``optax.adam(lr)`` does, or an entry of a tree matches nothing;
+        from ``update``, if the gradients do not match, one is given twice, or
+        ``axis_name`` is missing or unknown.
+      TypeError: from ``update``, for one gradient, or for arrays that are not
+        floating-point or complex.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -238,17 +234,15 @@ def dtnh(
         g_norm, u_norm = geo.others
 
         limit = None
-        if max_ratio is not None:
-            limit = jnp.asarray(max_ratio, geo.reference.dtype) * geo.reference
+        if max_ratio is not None:  # κ |m| ρ
+            longer, lengths = 1.0, (u_norm, g_norm)
             if reference_decay is not None:
                 longer = _reference.correction(reference_decay, state.count)
-                limit = _precision.times(limit, longer)
-            if inner is not None:
-                rho = _projection.divide(u_norm, g_norm)
-                if reference_decay is not None:
-                    before = state.reference
-                    rho = _projection.divide(before.update, before.empirical)
-                limit = _precision.times(limit, rho)
+                lengths = state.reference.update, state.reference.empirical
+            rho = 1.0 if inner is None else _projection.divide(*lengths)
+            limit = geo.reference
+            for factor in (max_ratio, longer, rho):
+                limit = _precision.times(limit, jnp.asarray(factor))
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, limit)
         if reference_decay is not None:
