@@ -132,7 +132,7 @@ def both(said, division, rule, maker, how):
         ("prefix", "leaf", "reference", "l2_sp", "jit"),
         ("prefix", "labels", "inner", "l2_sp", "jit"),
         ("tree", "layer", "inner", "mix", "vmap"),
-        ("tree", "layer", "reference", "mix", "eager"),
+        ("tree", "layer", "paper", "mix", "eager"),
     ],
 )
 def test_unrolled_and_scanned_are_the_same(said, division, rule, maker, how):
