@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from dtnh_jax import _checks, _precision, _reference, _trees
+from dtnh_jax import _checks, _precision, _reference
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._select import select
 
@@ -16,8 +15,6 @@ from dtnh_jax._select import select
 def multi_steps(
     tx: optax.GradientTransformation,
     every_k: int | Callable[[Any], Any],
-    *,
-    should_skip_update_fn: Callable[..., tuple[Any, Any]] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Averages both gradients over several micro-steps, then updates once.
 
@@ -36,10 +33,6 @@ def multi_steps(
       tx: what is applied to the means; its state changes every ``every_k`` micro-steps.
       every_k: number of micro-steps per update, at least 1; or a schedule from the
         number of updates so far to it.
-      should_skip_update_fn: called as ``(pair, updates_so_far, params)`` at each
-        micro-step; returns a boolean scalar and a pytree to be stored in
-        ``skip_state``. Where it is True, the micro-step is ignored.
-        ``optax.skip_not_finite`` checks both halves.
 
     Returns:
       A transformation whose updates are zero except on every ``every_k``-th micro-step.
@@ -50,7 +43,7 @@ def multi_steps(
 
     Raises:
       ValueError: if ``every_k`` is below 1; from ``update``, if the two gradients
-        differ in structure or shapes, or ``should_skip_update_fn`` returns no boolean.
+        differ in structure or shapes.
       TypeError: if ``tx`` is no transformation, or ``every_k`` no integer or function;
         from ``update``, for one gradient.
 
@@ -72,18 +65,12 @@ def multi_steps(
     tx = optax.with_extra_args_support(tx)
 
     def init_fn(params: optax.Params) -> optax.MultiStepsState:
-        skip_state = ()
-        if should_skip_update_fn is not None:
-            layout = _trees.Layout(params)
-            zeros = layout.build(map(jnp.zeros_like, layout.leaves(params)))
-            start = GradientPair(zeros, zeros), jnp.zeros((), jnp.int32), params
-            _, skip_state = should_skip_update_fn(*start)
         return optax.MultiStepsState(
             mini_step=jnp.zeros((), jnp.int32),
             gradient_step=jnp.zeros((), jnp.int32),
             inner_opt_state=tx.init(params),
             acc_grads=GradientPair(*(_reference.zeros_like(params) for _ in range(2))),
-            skip_state=skip_state,
+            skip_state=(),
         )
 
     def update_fn(
@@ -101,11 +88,6 @@ def multi_steps(
                 "plain gradients, use optax.MultiSteps"
             )
         pair = _checks.as_pair(updates, regularizer_grads)
-        skip, skip_state = jnp.zeros((), bool), ()
-        if should_skip_update_fn is not None:
-            skip, skip_state = should_skip_update_fn(pair, state.gradient_step, params)
-            _check_skip(skip)
-
         mean = _map(
             lambda x, m: m if x is None else _step_of_mean(m, x, state.mini_step),
             pair,
@@ -120,19 +102,15 @@ def multi_steps(
         final, inner = tx.update(given, state.inner_opt_state, params, **extra_args)
 
         last = state.mini_step >= count_of(state.gradient_step) - 1
-        emit = ~skip & last
-        zeros = jax.tree.map(jnp.zeros_like, mean)
-        return select(emit, final, jax.tree.map(jnp.zeros_like, final)), (
+        return select(last, final, jax.tree.map(jnp.zeros_like, final)), (
             optax.MultiStepsState(
-                mini_step=jnp.where(
-                    skip, state.mini_step, jnp.where(last, 0, state.mini_step + 1)
-                ),
+                mini_step=jnp.where(last, 0, state.mini_step + 1),
                 gradient_step=jnp.where(
-                    emit, optax.safe_increment(state.gradient_step), state.gradient_step
+                    last, optax.safe_increment(state.gradient_step), state.gradient_step
                 ),
-                inner_opt_state=select(emit, inner, state.inner_opt_state),
-                acc_grads=select(~skip, select(last, zeros, mean), state.acc_grads),
-                skip_state=skip_state,
+                inner_opt_state=select(last, inner, state.inner_opt_state),
+                acc_grads=select(last, jax.tree.map(jnp.zeros_like, mean), mean),
+                skip_state=(),
             )
         )
 
@@ -158,12 +136,3 @@ def _step_of_mean(mean: jax.Array, new: Any, count: jax.Array) -> jax.Array:
     wide = jnp.asarray(new).astype(mean.dtype)
     real = jnp.finfo(mean.dtype).dtype
     return mean + _precision.times(wide - mean, 1 / (count + 1).astype(real))
-
-
-def _check_skip(skip: Any) -> None:
-    if jnp.shape(skip) != () or jax.dtypes.result_type(skip) != np.dtype(bool):
-        raise ValueError(
-            "`should_skip_update_fn` must return a boolean scalar and a pytree; the "
-            f"first has dtype {jax.dtypes.result_type(skip)} and shape "
-            f"{jnp.shape(skip)}"
-        )

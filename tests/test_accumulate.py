@@ -20,6 +20,7 @@ from dtnh_jax import (
     l2_sp,
     mix_regularizers,
     multi_steps,
+    skip_nonfinite,
 )
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -80,8 +81,14 @@ def steady():
 
 
 @functools.cache
-def accumulating(tx, skip=None):
-    return multi_steps(tx, EVERY, should_skip_update_fn=skip)
+def accumulating(tx):
+    return multi_steps(tx, EVERY)
+
+
+@functools.cache
+def skipping(tx):
+    """Single micro-steps are skipped."""
+    return skip_nonfinite(accumulating(tx))
 
 
 @functools.cache
@@ -234,16 +241,14 @@ def test_steps_that_are_not_finite_are_skipped(form, half, value):
     data = list(clean)
     for k in (0, 5, 7, 8):
         data.insert(k, broken)
-    tx = accumulating(optimizer(), optax.skip_not_finite)
+    tx = skipping(optimizer())
     actual, state = train(tx, form, data)
     expected, other = train(tx, form, clean)
     near(actual[-1], expected[-1], rtol=1e-5)
-    assert (state.gradient_step, state.mini_step) == (2, 0)
-    assert (other.gradient_step, other.mini_step) == (2, 0)
-    assert state.skip_state["num_not_finite"] == 0
-    _, state = train(tx, form, data[:6])
-    assert state.skip_state["num_not_finite"] == 1
-    assert (state.gradient_step, state.mini_step) == (1, 0)
+    for held, skipped in ((state, 4), (other, 0)):
+        assert held.skipped == skipped
+        steps = held.inner_state
+        assert (steps.gradient_step, steps.mini_step) == (2, 0)
 
 
 def spoiled(batch, half, value):
@@ -266,22 +271,6 @@ def test_what_is_not_finite_and_not_skipped_comes_out_once():
     for _ in range(2):
         updates, state = update(GradientPair(G, G), state)
     np.testing.assert_array_equal(updates["w"], 2)
-
-
-def test_should_skip_sees_the_pair_the_count_and_the_parameters():
-    def should_skip(updates, count, params):
-        assert isinstance(updates, GradientPair)
-        size = optax.tree.norm(updates.regularizer) + optax.tree.norm(params)
-        return size > 10 + count, {"size": size}
-
-    tx = multi_steps(dtnh(), 1, should_skip_update_fn=should_skip)
-    params = {"w": np.array([3], np.float32)}
-    state, update = tx.init(params), jax.jit(tx.update)
-    for r, skipped in ((8.0, True), (6.0, False), (8.0, False), (9.5, True)):
-        pair = GradientPair({"w": np.ones(1, np.float32)}, {"w": np.float32([r])})
-        updates, state = update(pair, state, params)
-        np.testing.assert_array_equal(updates["w"], 0 if skipped else 1 + r)
-        assert state.skip_state["size"] == r + 3
 
 
 def injected():
@@ -321,9 +310,7 @@ def test_extra_arguments_reach_the_transformation():
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_that_are_none(form):
     """As in Optax; and parameters may then be no arrays."""
-    tx = multi_steps(
-        dtnh(reference_decay=0.5), 2, should_skip_update_fn=optax.skip_not_finite
-    )
+    tx = multi_steps(dtnh(reference_decay=0.5), 2)
     params = {"frozen": np.ones(3, "f"), "act": jnp.tanh, **G}
     none = {"frozen": None, "act": None}
     state = tx.init(params)
@@ -341,7 +328,7 @@ def test_gradients_that_are_none(form):
 
 def test_the_state_scans():
     """That it is donated, and compiled once, every test here says through ``train``."""
-    tx = accumulating(optimizer(), optax.skip_not_finite)
+    tx = accumulating(optimizer())
     data = [pair_form(START, batch)[0] for batch in batches(SMALL, EVERY + 1)]
 
     def step(carry, given):
@@ -425,8 +412,8 @@ def test_inside_nnx_optimizer():
         )
 
 
-def updated(tx, given, **kwargs):
-    tx = multi_steps(tx, 2, **kwargs)
+def updated(tx, given):
+    tx = multi_steps(tx, 2)
     return tx.update(given, tx.init(G), G)
 
 
@@ -455,22 +442,6 @@ def updated(tx, given, **kwargs):
             lambda: updated(optax.chain(l2_sp(), dtnh()), GradientPair(G, G)),
             TypeError,
             "l2_sp makes the pair: give it the empirical gradient alone",
-        ),
-        (
-            lambda: updated(
-                dtnh(), GradientPair(G, G), should_skip_update_fn=lambda *_: (1.0, ())
-            ),
-            ValueError,
-            "must return a boolean scalar and a pytree; the first has dtype float32",
-        ),
-        (
-            lambda: updated(
-                dtnh(),
-                GradientPair(G, G),
-                should_skip_update_fn=lambda *_: (jnp.zeros(2, bool), ()),
-            ),
-            ValueError,
-            r"and shape \(2,\)",
         ),
     ],
 )

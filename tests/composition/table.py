@@ -248,18 +248,6 @@ AROUND = (
         broken="regularizer",
     ),
     Row(
-        "`multi_steps` that skips, NaN in `r`",
-        around(
-            lambda tx: dtnh_jax.multi_steps(
-                tx, 1, should_skip_update_fn=optax.skip_not_finite
-            )
-        ),
-        ref.finite_only,
-        *(RIGHT, RIGHT, Absent()),
-        "`should_skip_update_fn=optax.skip_not_finite` checks both gradients.",
-        broken="regularizer",
-    ),
-    Row(
         "`conditionally_transform`",
         lambda head, opt: chain(optax.conditionally_transform(head, odd), opt),
         ref.odd_steps,
