@@ -54,7 +54,7 @@ class DtnhState(NamedTuple):
     count: jax.typing.ArrayLike
     conflict: Conflict
     group_names: jax.Array
-    reference: Reference | None = None
+    reference: Any = None
     inner: Any = None
 
 
