@@ -166,16 +166,6 @@ def test_complex128_is_summed_in_complex128():
     check.assert_close(kept_, check.project(g_, r_), np.finfo(np.float64).eps)
 
 
-@pytest.mark.parametrize("turn", [1, 1j])
-def test_small_complex_numbers_on_either_axis(turn):
-    g, r = (
-        np.multiply(x, turn).astype(np.complex64)
-        for x in ([1e-15, 2e-15], [-3e-15, 1e-15])
-    )
-    _, state = update(dtnh(), g, r)
-    np.testing.assert_allclose(state.conflict.cosine, [-1 / 50**0.5], 1e-5)
-
-
 def test_steps_are_counted_in_whole_numbers():
     """In float32, counting stops at 2^24."""
     state = update(dtnh(), G, R)[1]

@@ -22,6 +22,7 @@ from samplers import (
     pairs,
     tree_map,
 )
+from trees import stack
 
 from dtnh_jax import GradientPair, project_conflict
 
@@ -124,20 +125,6 @@ def test_rotation(pair, seed):
     check.assert_close(turned, q @ straight, EPS, size=check.norm(r))
 
 
-SCALES = [1e-15, 1.0, 1e12, 1e17]
-
-
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("r_scale", SCALES)
-@pytest.mark.parametrize("g_scale", SCALES)
-def test_small_and_large_gradients_are_projected(g_scale, r_scale, granularity):
-    g, r = conflicting(g_scale, r_scale)
-    projected = jitted(granularity)(g, r)
-    for g_, r_, p_ in check.groups(granularity, g, r, projected):
-        assert check.dot(g_, r_) < -0.1
-        check.assert_close(p_, check.project(g_, r_), EPS, size=check.norm(r_))
-
-
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("scale", [0.0, 1e-37, 1e-25, 1e-17])
 def test_a_gradient_that_counts_as_zero_leaves_the_regularizer_alone(
@@ -188,43 +175,19 @@ def test_nothing_is_amplified_where_squares_underflow(few, many):
 @pytest.mark.parametrize("half", ["empirical", "regularizer"])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_a_norm_beyond_range_comes_out_non_finite_and_never_wrong(half, granularity):
-    finite = []
-    for exponent in range(56, 127):
+    for exponent in range(-49, 127):
         scale = np.float32(2.0**exponent)
         pair = GradientPair(G, R)
-        large = jax.tree.map(lambda x, scale=scale: scale * x, getattr(pair, half))
-        g, r = pair._replace(**{half: large})
+        scaled = jax.tree.map(lambda x, scale=scale: scale * x, getattr(pair, half))
+        g, r = pair._replace(**{half: scaled})
         projected = jitted(granularity)(g, r)
         for g_, r_, p_ in check.groups(granularity, g, r, projected):
-            finite.append((exponent, np.isfinite(p_).all()))
-            if finite[-1][1]:
+            if is_finite := np.isfinite(p_).all():
                 size = check.norm(r_)
                 check.assert_close(p_, check.project(g_, r_), EPS, size=size)
             else:
                 assert not np.isfinite(p_[: np.size(p_) // 2]).any()
-    assert all(is_finite for exponent, is_finite in finite if exponent <= 61)
-    assert not any(is_finite for exponent, is_finite in finite if exponent >= 66)
-
-
-@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0])
-def test_compiled_together_with_the_gradients_it_is_the_same(scale):
-    rng = np.random.default_rng(0)
-    w, w0, x = (jnp.asarray(rng.standard_normal((5, 5)), jnp.float32) for _ in range(3))
-
-    def gradients(w):
-        g = jax.grad(lambda w: jnp.sum(jnp.tanh(x @ w) ** 2))(w)
-        r = jax.grad(lambda w: 0.5 * jnp.sum((w - w0) ** 2))(w)
-        return GradientPair(g, jnp.float32(scale) * (r - 3.0 * g))
-
-    @jax.jit
-    def both(w):
-        pair = gradients(w)
-        return project_conflict(pair), pair
-
-    together, pair = both(w)
-    g, r = (np.asarray(half, np.float64).ravel() for half in pair)
-    expected = check.project(g, r)
-    check.assert_close(np.ravel(together), expected, EPS, size=check.norm(r))
+            assert is_finite if exponent <= 61 else (exponent < 66 or not is_finite)
 
 
 def test_negative_zero_is_kept_bit_for_bit():
@@ -256,10 +219,10 @@ def test_eager_jit_vmap_and_scan_agree(granularity):
         GradientPair(*(fill(template, rng, np.float32) for _ in range(2)))
         for _ in range(5)
     ]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
+    stacked = stack(*rows)
     f = functools.partial(project_conflict, granularity=granularity)
     eager, jit = (
-        jax.tree.map(lambda *x: np.stack(x), *map(function, rows))
+        stack(*map(function, rows))
         for function in (f, lambda pair: jitted(granularity)(*pair))
     )
     _, scan = jax.lax.scan(lambda carry, x: (carry, f(x)), None, stacked)

@@ -21,6 +21,7 @@ from samplers import (
     pairs,
     update,
 )
+from trees import stack
 
 from dtnh_jax import GradientPair, conflict_report, dtnh
 
@@ -260,14 +261,13 @@ def test_one_compilation_and_a_state_that_scans_and_donates(granularity):
 def test_vmap_over_seeds():
     tx = dtnh(granularity="leaf")
     pairs_ = [GradientPair(network(i), network(i + 2)) for i in range(2)]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *pairs_)
 
     def first(pair):
         return update(tx, *pair)
 
-    d, states = jax.jit(jax.vmap(first))(stacked)
+    d, states = jax.jit(jax.vmap(first))(stack(*pairs_))
     alone = [jax.jit(first)(pair) for pair in pairs_]
-    close((d, states), jax.tree.map(lambda *x: np.stack(x), *alone))
+    close((d, states), stack(*alone))
     report = conflict_report(states)["conv/kernel"]
     assert report["cosine"].shape == (2,)
 
