@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Scale(NamedTuple):
-    """How a value is drawn: its range, colours, and what the colour bar says."""
+    """How a value is drawn: its range, its colours, and the label of the colour bar."""
 
     lowest: float
     colours: str | tuple[str, ...]
@@ -22,7 +22,7 @@ class _Scale(NamedTuple):
 
 
 # Everywhere darker means worse. The cosine's map grows lighter from -1 to 1 and jumps,
-# in hue and in lightness, at 0: a conflict can be told from none in greyscale too.
+# in hue and in lightness, at 0: a conflict can be recognised in greyscale too.
 _SCALES = {
     "cosine": _Scale(
         -1,
@@ -57,7 +57,7 @@ def plot_conflict(
       value: ``"cosine"``, ``"removed"``, ``"pull"`` or ``"rate"``, as in
         :func:`conflict_report`. The colours of ``"pull"`` end at the largest finite
         value, at 1 at least; an infinite one has the last colour.
-      ax: where to draw; by default in a new figure, as large as the groups need.
+      ax: the axes to draw in; by default those of a new figure, sized to the groups.
 
     Returns:
       The axes, with a colour bar and a title that states the finding. A NaN, as where a
@@ -187,7 +187,7 @@ def _number(entry: Any, value: str, place: str) -> float:
 
 
 def _edges(steps: Any, count: int) -> np.ndarray:
-    """Where each report's column begins, and the last one ends, ``[count + 1]``."""
+    """The edges of the reports' columns, ``[count + 1]``."""
     at = np.arange(count) if steps is None else np.asarray(steps)
     if at.dtype.kind not in "iuf":
         raise TypeError(f"`steps` must be numbers, got {steps!r}")
@@ -204,7 +204,7 @@ def _edges(steps: Any, count: int) -> np.ndarray:
 
 
 def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
-    """What the picture shows, in words, worked out from all reports."""
+    """The title: what all reports show, in words."""
     if table.count() == 0:
         return "Nothing but NaN"
     if value == "pull":

@@ -1,4 +1,4 @@
-"""What happened: the conflict between the two gradients, read from the state."""
+"""Reports read from the optimizer's state: conflict, and skipped steps."""
 
 from typing import Any
 
@@ -12,32 +12,32 @@ from dtnh_jax._transform import DtnhState
 
 
 def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
-    """Reports how the two gradients related at the last step, in each group.
+    """Reports, for each group, how the two gradients related at the last step.
 
     Args:
-      state: a :class:`DtnhState`, or any optimizer state that holds one: that of a
-        chain, a Flax ``TrainState``'s or ``nnx.Optimizer``'s ``opt_state``. To be
-        called outside of ``jax.jit``.
+      state: a :class:`DtnhState`, or any optimizer state that contains one: that of a
+        chain, or the ``opt_state`` of a Flax ``TrainState`` or ``nnx.Optimizer``. Call
+        it outside ``jax.jit``.
 
     Returns:
-      A dict keyed by the group's path (``"global"`` where there is one group only),
-      and by the path of the state before it where there are several. Each value has
+      A dict keyed by the group's path (``"global"`` if there is one group only),
+      prefixed with the state's path if there are several states. Each value has
 
-      - ``"cosine"``: of the angle between the regularizer gradient and the reference at
-        the last step, -1 ... 1;
-      - ``"conflict"``: whether it was below 0;
-      - ``"removed"``: the share of the regularizer that was removed, ``|λr - r'| /
-        |λr|``, by ``max_ratio`` too, which needs no conflict for it;
+      - ``"cosine"``: cosine of the angle between the regularizer gradient and the
+        reference, -1 ... 1;
+      - ``"conflict"``: whether it is below 0;
+      - ``"removed"``: share of the regularizer removed, ``|λr - r'| / |λr|``, by the
+        projection and by ``max_ratio``;
       - ``"pull"``: ``|r'| / |u|``, how hard the regularizer pulls compared with the
         optimizer; tune ``weight`` and ``max_ratio`` by it;
-      - ``"rate"``: the share of all steps so far in which there was a conflict.
+      - ``"rate"``: share of the steps so far with a conflict.
 
-      The values are Python numbers or, where the state was mapped over by
-      ``jax.vmap``, arrays of the mapped shape.
+      The values are Python numbers or, if the state was mapped over by ``jax.vmap``,
+      arrays of the mapped shape.
 
     Raises:
       ValueError: if there is no ``DtnhState`` in ``state``.
-      TypeError: under ``jax.jit``, where no value is known yet.
+      TypeError: under ``jax.jit``, where values are not known.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -64,31 +64,31 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
 
 
 def skip_report(state: Any) -> dict[str, Any]:
-    """Reports how many steps were skipped, and what was not finite in the last one.
+    """Reports how many steps were skipped, and which arrays were not finite.
 
     Args:
-      state: a :class:`SkipState`, or any optimizer state that holds one, as in
-        :func:`conflict_report`. To be called outside of ``jax.jit``.
+      state: a :class:`SkipState`, or any optimizer state that contains one, as for
+        :func:`conflict_report`. Call it outside ``jax.jit``.
 
     Returns:
       A dict of
 
-      - ``"skipped"``: how many steps were skipped so far;
-      - ``"in_a_row"``: how many steps, up to the last one, were not finite; one that
-        keeps growing is a run that learns nothing any more;
-      - ``"empirical"``, ``"regularizer"``: the paths of the leaves of either gradient
-        in which there was a NaN or an infinity when that last happened, a list;
-      - ``"updates"``: the same of what was made of the two. If those two lists are
-        empty and this one is not, the numbers went wrong inside: parameters that are
-        not finite under :func:`l2_sp`, or an overflow.
+      - ``"skipped"``: number of steps skipped so far;
+      - ``"in_a_row"``: number of consecutive skipped steps up to the last one; if it
+        keeps growing, the run no longer learns;
+      - ``"empirical"``, ``"regularizer"``: the paths of the leaves of each gradient
+        that were not finite at the last skipped step, a list;
+      - ``"updates"``: the same for the updates. If the other two lists are empty and
+        this one is not, the cause is inside: non-finite parameters under
+        :func:`l2_sp`, or an overflow.
 
-      The numbers are Python integers or, where the state was mapped over by
-      ``jax.vmap``, arrays of the mapped shape; a path is then listed if the leaf was
-      not finite in any of the mapped runs.
+      The numbers are Python integers or, if the state was mapped over by ``jax.vmap``,
+      arrays of the mapped shape; a path is then listed if the leaf was not finite in
+      any of the mapped runs.
 
     Raises:
       ValueError: if there is not exactly one ``SkipState`` in ``state``.
-      TypeError: under ``jax.jit``, where no value is known yet.
+      TypeError: under ``jax.jit``, where values are not known.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -128,7 +128,7 @@ def _find_states(kind: type, state: Any) -> list[tuple[Any, Any]]:
 
 def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
     _check_known("conflict_report", state)
-    # By leaves: NNX puts a box of its own round each array of an optimizer's state.
+    # By leaves: NNX boxes each array of an optimizer's state.
     parts = state.count, state.conflict
     count, cosine, removed, pull, conflicts = map(np.asarray, jax.tree.leaves(parts))
     columns = {
@@ -153,7 +153,7 @@ def _check_known(report: str, state: Any) -> None:
 
 
 def _names(encoded: Any) -> list[str]:
-    """The names in a table of bytes; if it was mapped over, in the first of all."""
+    """The names in a table of bytes; if it was mapped over, those of the first."""
     (table,) = map(np.asarray, jax.tree.leaves(encoded))
     first = table[(0,) * (table.ndim - 2)]
     return [bytes(row).rstrip(b"\0").decode() for row in first]

@@ -10,7 +10,8 @@ from dtnh_jax import _axes, _groups, _precision
 
 Arrays = list[jax.Array]
 
-# Of `scalars`; any width is right, and the root of the number of groups is cheapest.
+# Of the table in `_by_mask`. Any width is correct; the root of the number of groups is
+# cheapest.
 _WIDTH = 32
 
 
@@ -22,23 +23,23 @@ def products(
 ) -> jax.Array:
     """The inner product of each pair of lists in each group, ``[len(pairs), K]``.
 
-    Sums are taken array by array and nothing is reshaped, so that arrays sharded over
-    many devices stay where they are. An array of which several devices hold a copy is
-    shared out among them, so that it counts once in the total of all.
+    Sums are taken array by array, without reshaping, so that sharded arrays stay where
+    they are. The sum of an array that several devices hold is divided by their number,
+    so that it counts once in the total.
     """
     rows = [_of_families(a, b, groups, axes, dtype) for a, b in pairs]
     return _axes.total(axes, jnp.stack(rows))
 
 
 def scalars(vectors: jax.Array, groups: _groups.Groups) -> list[jax.Array]:
-    """The numbers of each family out of ``[n, K]``: ``[n]``, or ``[n, count]``."""
+    """Each family's numbers out of ``[n, K]``: ``[n]``, or ``[n, count]``."""
     wanted = [f.first for f in groups.families if f.count is None]
     single = iter(
         jax.lax.platform_dependent(
             vectors,
-            # XLA compiles kernels for a CPU that are alike once. A slice, fused into
-            # the kernel of an array, makes each differ: with 300 groups that takes five
-            # times as long.
+            # On a CPU, XLA compiles identical kernels once. A slice, fused into the
+            # kernel of each array, makes them differ: with 300 groups, compilation
+            # takes five times as long.
             cpu=lambda x: _by_mask(x, wanted),
             default=lambda x: [x[:, k] for k in wanted],
         )
@@ -97,7 +98,7 @@ def _of_families(
             )
         parts[slot._replace(axis=None)].append(part)
     totals = [_total(f, x, dtype) for f, x in parts.items()]
-    # All of length one: the usual case, and one operation instead of one per group.
+    # The usual case: one operation instead of one per group.
     if totals and all(x.ndim == 0 for x in totals):
         return jnp.stack(totals)
     return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
@@ -108,8 +109,8 @@ def _total(family: _groups.Slot, parts: list[jax.Array], dtype: np.dtype) -> jax
         return jnp.zeros(() if family.count is None else family.count, dtype)
     if len(parts) == 1:
         return parts[0]
-    # Without the barrier XLA makes a chain of additions of the sum of a stack, and does
-    # them anew in the kernel of every array.
+    # Without the barrier, XLA turns the sum of a stack into a chain of additions and
+    # repeats it in the kernel of every array.
     return jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)), axis=0)
 
 
