@@ -1,4 +1,4 @@
-r"""The mathematics: the geometry of two gradients, and the projection.
+r"""The geometry of two gradients, and the projection.
 
 In each group :math:`k`, with reference :math:`m_k` and regularizer :math:`r_k`,
 
@@ -18,7 +18,7 @@ from dtnh_jax import _axes, _checks, _groups, _precision, _sums, _trees
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._sums import Arrays
 
-# What may become of the regularizer in a group in conflict.
+# What to do with the regularizer in a group in conflict.
 RULES = ("project", "drop", "ignore")
 
 
@@ -26,10 +26,9 @@ class Geometry(NamedTuple):
     """How the regularizer relates to the reference, by group, shape ``[K]``.
 
     Attributes:
-      cosine: of the angle between the two; 0 where either is zero.
-      reference: Euclidean norm of the reference.
-      regularizer: Euclidean norm of the regularizer.
-      others: the norms of the other lists, one each.
+      cosine: cosine of the angle between the two; 0 where either is zero.
+      reference, regularizer: their Euclidean norms.
+      others: the norms of other lists of arrays.
     """
 
     cosine: jax.Array
@@ -39,15 +38,15 @@ class Geometry(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of the regularizer, by group, shape ``[K]``.
+    """What to add of the regularizer and the reference, by group, shape ``[K]``.
 
     ``r' = keep * r - push * m``, the weight included.
 
     Attributes:
       keep: factor of the regularizer.
-      push: factor of the reference, not positive.
+      push: factor of the reference; not positive.
       length: ``|r'|``.
-      removed: share of the weighted regularizer that is gone, ``|λr - r'| / |λr|``.
+      removed: share of the weighted regularizer removed, ``|λr - r'| / |λr|``.
     """
 
     keep: jax.Array
@@ -63,7 +62,7 @@ def geometry(
     groups: _groups.Groups,
     axes: _axes.Axes,
 ) -> Geometry:
-    """Norms and cosine of each group, in one pass over the lists of arrays."""
+    """Norms and cosine of each group, with one collective."""
     lists = [reference, regularizer, *others]
     dtype = _precision.accumulator([x for each in lists for x in each])
     once = list({id(each): each for each in lists}.values())
@@ -84,7 +83,7 @@ def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
 
 
 def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Plan:
-    """Decides for each group what to keep and how far to push it out of conflict.
+    """Decides how much to keep in each group, and how far to push it out of conflict.
 
     Args:
       geo: how the two gradients relate.
@@ -92,20 +91,18 @@ def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Pla
       on_conflict: one of ``RULES``.
       limit: caps ``|r'|``, shape ``[K]``; None for no cap.
     """
-    dtype = geo.cosine.dtype
+    weight = jnp.asarray(weight, geo.cosine.dtype)
     opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
-    one, zero = jnp.ones_like(opposed), jnp.zeros_like(opposed)
+    keep, along = jnp.ones_like(opposed), jnp.zeros_like(opposed)
+    if on_conflict == "drop":
+        keep = 1 + jnp.sign(opposed)
+    size = weight * geo.regularizer
+    length = size * keep
     if on_conflict == "project":
-        # The rest has norm |r| * sine. Rounding leaves the square of the cosine unsure
-        # by some eps, so the sine is rounded up: a cap must never come too late.
-        sine = jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(dtype).eps)
-        keep, along, length = one, opposed, sine
-    elif on_conflict == "drop":
-        keep, along, length = 1 + jnp.sign(opposed), zero, 1 + jnp.sign(opposed)
-    else:
-        keep, along, length = one, zero, one
-    size = jnp.asarray(weight, dtype) * geo.regularizer
-    length = size * length
+        # The rest has norm |r| * sine. The square of the cosine is known to within some
+        # eps, so the sine is rounded up: the cap must not be exceeded.
+        along = opposed
+        length = size * jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(size.dtype).eps)
     if limit is not None:
         within = length <= limit
         share = jnp.where(within, 1, limit / jnp.where(within, 1, length))
@@ -116,18 +113,7 @@ def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Pla
     square = lost**2 + 2 * lost * along * geo.cosine + along**2
     removed = jnp.where(geo.regularizer == 0, 0, jnp.sqrt(square))
     push = divide(along * size, geo.reference)
-    return Plan(jnp.asarray(weight, dtype) * keep, push, length, removed)
-
-
-def left_out(plan_: Plan, condition: Any) -> Plan:
-    """``plan_``, but where the condition holds nothing of the regularizer is kept."""
-    share = jnp.where(condition, 0, 1).astype(plan_.keep.dtype)
-    return Plan(
-        share * plan_.keep,
-        share * plan_.push,
-        share * plan_.length,
-        jnp.where(condition & (plan_.length != 0), 1, plan_.removed),
-    )
+    return Plan(weight * keep, push, length, removed)
 
 
 def remainders(
@@ -137,7 +123,7 @@ def remainders(
     reference: Arrays,
     regularizer: Arrays,
 ) -> Iterator[jax.Array]:
-    """``r'``, array by array, in the accumulator's type."""
+    """``r'``, array by array, in the accumulator's dtype."""
     both = jax.lax.optimization_barrier(jnp.stack([plan_.keep, plan_.push]))
     factors = dict(zip(groups.families, _sums.scalars(both, groups), strict=True))
     dtype = plan_.keep.dtype
@@ -162,7 +148,7 @@ def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:
 def _along(
     part: jax.Array, slot: _groups.Slot, shape: tuple[int, ...], names: tuple[str, ...]
 ) -> jax.Array:
-    """A family's numbers in the shape in which they multiply one of its arrays."""
+    """A family's numbers, shaped to broadcast against one of its arrays."""
     if slot.axis is None:
         return part
     length = shape[slot.axis]
@@ -182,8 +168,8 @@ def project_conflict(
     r"""Removes from the regularizer gradient what opposes the loss gradient.
 
     In every group, :math:`r' = r - \min(0, \langle g, r\rangle) / \|g\|^2 \cdot g`: the
-    nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0`. Without conflict
-    ``r`` is returned bit for bit.
+    nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0`. Without
+    conflict, ``r`` is returned bit for bit.
 
     Args:
       pair: the empirical gradient :math:`g` and the regularizer gradient :math:`r`,
@@ -200,8 +186,8 @@ def project_conflict(
     Raises:
       ValueError: if the trees differ in structure or shapes, labels do not fit, or
         ``axis_name`` is missing or names no axis that there is.
-      TypeError: if ``pair`` is no :class:`GradientPair`, or a leaf is not
-        floating-point or complex in both.
+      TypeError: if ``pair`` is not a :class:`GradientPair`, or a leaf is not
+        floating-point or complex in both halves.
 
     Examples:
       >>> import jax.numpy as jnp

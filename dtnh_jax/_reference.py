@@ -1,4 +1,4 @@
-"""What conflict is judged against: the average of the gradients of the steps before."""
+"""The reference: a moving average of the gradients of the steps before this one."""
 
 from typing import Any, NamedTuple
 
@@ -11,13 +11,13 @@ from dtnh_jax._sums import Arrays
 
 
 class Reference(NamedTuple):
-    """What is known of the steps before this one.
+    """What :func:`dtnh` remembers of the steps before this one.
 
     Attributes:
-      average: moving average of the empirical gradient, not yet corrected for its start
-        at zero, shaped like the parameters.
+      average: moving average of the empirical gradient, without bias correction, shaped
+        like the parameters.
       empirical: sum of the norms of the empirical gradients, float32 ``[K]``.
-      update: sum of the norms of what ``inner`` made of them, float32 ``[K]``.
+      update: sum of the norms of the updates of ``inner``, float32 ``[K]``.
     """
 
     average: Any
@@ -26,7 +26,7 @@ class Reference(NamedTuple):
 
 
 def init(params: optax.Params, groups: int, dtype: Any | None) -> Reference:
-    """No steps so far; the average is of ``dtype``, or of float32 at least."""
+    """The reference before the first step; ``dtype`` is by default float32 at least."""
     zeros = zeros_like(params, dtype)
     return Reference(zeros, *(jnp.zeros(groups, jnp.float32) for _ in range(2)))
 
@@ -38,7 +38,7 @@ def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
         return _precision.accumulate_in(_precision.accumulator([p]), jnp.asarray(p))
 
     def zeros(p):
-        # As Optax has it, parameters may be abstract here: of a shape and a dtype only.
+        # Parameters may be abstract, as for Optax's init: only a shape and a dtype.
         kind = jax.eval_shape(wide, p).dtype if dtype is None else dtype
         return jnp.zeros_like(p, dtype=kind)
 
@@ -49,9 +49,9 @@ def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
 def update(
     reference: Reference, layout: _trees.Layout, gradient: Arrays, decay: Any
 ) -> Any:
-    """The average after one more gradient, in the type in which it is stored.
+    """The average after one more gradient, in the dtype in which it is stored.
 
-    Where there is no gradient (None) it stays as it is.
+    Where the gradient is None, it does not change.
     """
 
     def step(m, g):
@@ -67,10 +67,9 @@ def update(
 def correction(decay: Any, count: Any) -> jax.Array:
     """What an average of ``count`` gradients is multiplied by, a scalar; 0 for none.
 
-    It corrects for the start at zero: Kingma and Ba, `Adam
-    <https://arxiv.org/abs/1412.6980>`_, 2015, section 3. Without it the reference would
-    start out too short, and with it the cap of ``max_ratio``. An angle does not depend
-    on lengths: only the norm is corrected, and the average itself stays as it is.
+    It corrects for the start at zero (Kingma and Ba, `Adam
+    <https://arxiv.org/abs/1412.6980>`_, 2015, section 3). Only the norm in the cap is
+    corrected: an angle does not depend on lengths.
     """
     decay = jnp.asarray(decay, jnp.float32)
     share = -jnp.expm1(jnp.asarray(count, jnp.float32) * jnp.log(decay))

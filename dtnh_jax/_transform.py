@@ -20,16 +20,14 @@ from dtnh_jax._reference import Reference
 
 
 class Conflict(NamedTuple):
-    """What the last step found in each group; arrays of shape ``[K]``.
+    """What the last step found in each group; float32 and int32 arrays ``[K]``.
 
     Attributes:
-      cosine: of the angle between the regularizer gradient and the reference, float32;
-        below 0 the two are in conflict.
-      removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``, float32,
-        0 ... 1.
-      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer,
-        float32.
-      count: number of steps so far with a conflict, int32.
+      cosine: of the angle between the regularizer gradient and the reference; below 0
+        the two are in conflict.
+      removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``.
+      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer.
+      count: number of steps so far with a conflict.
     """
 
     cosine: jax.Array
@@ -44,9 +42,8 @@ class DtnhState(NamedTuple):
     Attributes:
       count: number of updates so far, a scalar int32.
       conflict: what the last update found, a :class:`Conflict`.
-      group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 of shape
-        ``[K, length]``. They are an array so that a state restored from a checkpoint,
-        or mapped over by ``jax.vmap``, still knows them.
+      group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 ``[K,
+        length]``: an array, so that a restored or vmapped state still knows them.
       reference: a :class:`Reference`; None without ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
@@ -243,10 +240,10 @@ def dtnh(
             limit = geo.reference
             for factor in (max_ratio, longer, rho):
                 limit = _precision.times(limit, jnp.asarray(factor))
+        elif reference_decay is not None:  # left out in the first step
+            limit = jnp.where(state.count == 0, 0, jnp.inf).astype(geo.cosine.dtype)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, limit)
-        if reference_decay is not None:
-            plan = _projection.left_out(plan, state.count == 0)
         rest = _projection.remainders(plan, groups, axes, m, r)
         combined = layout.build(map(_projection.add, u, rest, r))
         conflict = Conflict(
