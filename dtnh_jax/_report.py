@@ -74,10 +74,10 @@ def skip_report(state: Any) -> dict[str, Any]:
       A dict of
 
       - ``"skipped"``: number of steps skipped so far;
-      - ``"in_a_row"``: number of consecutive skipped steps up to the last one; if it
-        keeps growing, the run no longer learns;
+      - ``"in_a_row"``: number of consecutive non-finite steps up to the last step; if
+        it keeps growing, the run no longer learns;
       - ``"empirical"``, ``"regularizer"``: the paths of the leaves of each gradient
-        that were not finite at the last skipped step, a list;
+        that were not finite at the last non-finite step, a list;
       - ``"updates"``: the same for the updates. If the other two lists are empty and
         this one is not, the cause is inside: non-finite parameters under
         :func:`l2_sp`, or an overflow.

@@ -1,4 +1,4 @@
-"""``dtnh_sgd`` and ``dtnh_adamw`` are the chains that they stand for."""
+"""``dtnh_sgd`` and ``dtnh_adamw`` are the chains they stand for."""
 
 import functools
 

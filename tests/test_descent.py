@@ -22,7 +22,7 @@ def quadratic(seed):
 
 
 def logistic_regression(seed):
-    """Two digits told apart; β = ‖X‖²/(4n), the bound of the logistic loss."""
+    """Two digits, classified; β = ‖X‖²/(4n), the bound of the logistic loss."""
     images, labels = load_digits(n_class=2, return_X_y=True)
     rows = np.random.default_rng(seed).permutation(len(labels))[:100]
     x, sign = images[rows] / 16, 2.0 * labels[rows] - 1

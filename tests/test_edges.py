@@ -109,7 +109,7 @@ def test_each_group_gets_its_own_numbers(count, bad):
     chex.assert_trees_all_equal(taken, [np.float32(x) for x in expected])
 
 
-def test_the_weight_is_one_unless_told_otherwise():
+def test_the_weight_is_one_by_default():
     rest = project_conflict(GradientPair(G, R))
     expected = jax.tree.map(jnp.add, G, rest)
     chex.assert_trees_all_close(update(dtnh())[0], expected, rtol=2e-6, atol=1e-7)
@@ -172,7 +172,7 @@ def test_steps_are_counted_in_whole_numbers():
     assert state.count.dtype == state.conflict.count.dtype == np.int32
 
 
-def test_names_that_read_the_same_are_told_apart_in_the_report():
+def test_names_that_read_the_same_are_distinct_in_the_report():
     params = {"a/b": {"w": jnp.ones(2)}, "a": {"b": {"w": jnp.ones(2)}}}
     report = conflict_report(dtnh(granularity="layer").init(params))
     assert set(report) == {"['a/b']", "['a']['b']"}

@@ -134,7 +134,9 @@ WHOLE = {
         lambda tree: jax.tree.map(lambda x: ["freeze", "train"][x.ndim - 1], tree),
     ),
     "masked": optax.masked(optax.sgd(0.1), MASK),
-    "masked, beside nothing": optax.masked(optax.sgd(0.1), {"a": False, "b": True}),
+    "masked, first array unchanged": optax.masked(
+        optax.sgd(0.1), {"a": False, "b": True}
+    ),
     "a freeze tree": optax.chain(
         optax.adam(1e-3), optax.masked(optax.set_to_zero(), MASK)
     ),

@@ -166,7 +166,7 @@ def test_pull_without_an_update_or_without_a_regularizer(rule):
         (jnp.bfloat16, jnp.bfloat16, jnp.bfloat16),
     ],
 )
-def test_stored_in_float32_unless_told_otherwise(given, chosen, stored):
+def test_the_average_is_stored_in_float32_by_default(given, chosen, stored):
     g = {"w": jnp.ones(3, given)}
     tx = dtnh(reference_decay=0.9, reference_dtype=chosen)
     state = tx.init(g)

@@ -67,7 +67,7 @@ def test_inside_an_nnx_optimizer():
     np.testing.assert_allclose(report["kernel"]["cosine"], -1, 1e-6)
 
 
-def test_several_states_are_told_apart():
+def test_several_states_are_distinguished():
     tx = optax.partition({"x": dtnh(), "y": dtnh()}, {"a": "x", "b": "y"})
     report = conflict_report(tx.init(G))
     assert len(report) == 2

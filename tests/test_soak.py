@@ -110,7 +110,7 @@ def test_a_hundred_thousand_updates():
 
 
 def resident():
-    """Memory of this process that lies in RAM, in pages."""
+    """Resident memory of this process, in pages."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1])
 
@@ -121,7 +121,7 @@ def test_calls_one_by_one_leave_nothing_behind():
     carry = start()
     for _ in range(CALLS // 5):  # until every cache and pool is full
         carry = single(carry)
-    pages = resident()  # which collects what other tests have left behind
+    pages = resident()  # collects the garbage of other tests
     arrays = len(jax.live_arrays())
     for _ in range(CALLS):
         carry = single(carry)
@@ -140,7 +140,7 @@ def near_the_end(state):
 
 
 def test_counters_stop_at_the_largest_number():
-    """And do not go on from the smallest."""
+    """And do not wrap around to the smallest."""
     tx = skip_nonfinite(dtnh(granularity="leaf"))
     pair, state = pair_of(1), near_the_end(tx.init(PARAMS))
     update = jax.jit(tx.update)

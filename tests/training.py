@@ -34,12 +34,12 @@ def moved(params, direction):
     return jax.tree.map(lambda w, x: w - 0.01 * x, params, direction)
 
 
-def gradients(tx, beside, steps, *, batch=20, seed=0):
+def gradients(tx, optimizer, steps, *, batch=20, seed=0):
     """Trains with L2-SP towards random, that is harmful, parameters.
 
     Returns the trees ``g``, ``r``, ``d`` and ``u`` of every step, stacked along the
     first axis: ``d`` is what ``tx``, which takes pairs, makes of both gradients, and
-    moves the parameters; ``u`` is what ``beside`` makes of ``g`` alone.
+    moves the parameters; ``u`` is what ``optimizer`` makes of ``g`` alone.
     """
     images, labels = digits()
     anchor = parameters(seed + 1)
@@ -51,8 +51,8 @@ def gradients(tx, beside, steps, *, batch=20, seed=0):
         g = jax.grad(loss)(params, images[rows], labels[rows])
         r = jax.tree.map(jnp.subtract, params, anchor)
         d, state = tx.update(g, state, params, regularizer_grads=r)
-        u, other = beside.update(g, other, params)
+        u, other = optimizer.update(g, other, params)
         return (moved(params, d), state, other), (g, r, d, u)
 
-    start = params, tx.init(params), beside.init(params)
+    start = params, tx.init(params), optimizer.init(params)
     return jax.lax.scan(step, start, jnp.asarray(order))[1]
