@@ -19,13 +19,18 @@ def parameters(seed):
     """Two arrays: each one more makes every program here slower to compile."""
     rng = np.random.default_rng(seed)
     return {
-        name: jnp.asarray(rng.normal(0, inputs**-0.5, (inputs, outputs)), jnp.float32)
+        name: {
+            "kernel": jnp.asarray(
+                rng.normal(0, inputs**-0.5, (inputs, outputs)), jnp.float32
+            )
+        }
         for name, inputs, outputs in (("layer0", 64, 32), ("layer1", 32, 10))
     }
 
 
 def loss(params, images, labels):
-    scores = jax.nn.relu(images @ params["layer0"]) @ params["layer1"]
+    first, second = (params[name]["kernel"] for name in ("layer0", "layer1"))
+    scores = jax.nn.relu(images @ first) @ second
     return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
 
 
