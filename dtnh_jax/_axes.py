@@ -23,9 +23,8 @@ class Axes(NamedTuple):
     """Where sums extend beyond a device. Static: it is known when a tree is traced.
 
     Attributes:
-      names: of the axes along which sums are to be added up; most often none.
-      copies: for each array, the number of devices along ``names`` that hold the same
-        part of it. So often its sums would be counted.
+      names: of the axes along which sums are added up; most often none.
+      copies: for each array, how many devices along ``names`` hold the same part of it.
       parts: for each array, the number of parts into which it, or a slice along its
         stacked axis, is divided.
       stacked: for each array, the axes along which its stacked axis is sharded.
@@ -39,10 +38,10 @@ class Axes(NamedTuple):
 
 def check(axis_name: AxisName) -> None:
     """Raises where ``axis_name`` is nothing that could name mesh axes."""
-    if axis_name is None or _names(axis_name) is not None:
-        return
     specs = jax.tree.leaves(axis_name)
-    if not (specs and all(isinstance(x, PartitionSpec) for x in specs)):
+    if _names(axis_name) is None and not (
+        specs and all(isinstance(x, PartitionSpec) for x in specs)
+    ):
         raise TypeError(
             "`axis_name` must be the name of a mesh axis, a tuple of names, or a "
             f"pytree of jax.sharding.PartitionSpec, got {axis_name!r}"
@@ -57,32 +56,21 @@ def find(
 ) -> Axes:
     """Along which axes to add up the sums over the arrays of a tree.
 
-    Args:
-      axis_name: what the user said.
-      layout: of the tree.
-      halves: lists of arrays, one for each array of the tree. An array is sharded where
-        one of these is.
-      stacked: for each array its stacked axis, or None.
+    ``halves`` are lists with one array for each of the tree's, which is sharded where
+    one of them is; ``stacked`` are the stacked axes.
     """
     check(axis_name)
     stacks: list[int | None] = [None] * len(layout) if stacked is None else stacked
     varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
     if axis_name is None:
-        _nothing_is_sharded(layout, varying)
-        ones = (1,) * len(layout)
-        return Axes((), ones, ones, ((),) * len(layout))
-    named = _of_arrays(axis_name, layout)
+        _check_whole(layout, varying)
+    named, along = _of_arrays(axis_name, layout, stacks)
     sizes = {name: _size(name) for names in named for name in names}
     typed = {name for name in sizes if _is_typed(name)}
     sharded = [
         [name for name in names if name not in typed or name in varies]
         for names, varies in zip(named, varying, strict=True)
     ]
-    summed = tuple(dict.fromkeys(name for names in sharded for name in names))
-    copies = tuple(
-        math.prod(sizes[name] for name in summed if name not in names)
-        for names in sharded
-    )
     if _names(axis_name) is not None:
         for path, axis, names in zip(layout.paths, stacks, sharded, strict=True):
             if axis is not None and names:
@@ -91,11 +79,13 @@ def find(
                     f"{_trees.at(path)} is itself sharded over {names}: pass a pytree "
                     "of jax.sharding.PartitionSpec as `axis_name`"
                 )
-    along = _along(axis_name, layout, stacks)
-    parts = tuple(
-        math.prod(sizes[name] for name in names if name not in of_stack)
-        for names, of_stack in zip(sharded, along, strict=True)
-    )
+    summed = tuple(dict.fromkeys(name for names in sharded for name in names))
+
+    def devices(names: Collection[str], without: Collection[str]) -> int:
+        return math.prod(sizes[name] for name in names if name not in without)
+
+    copies = tuple(devices(summed, names) for names in sharded)
+    parts = tuple(map(devices, sharded, along))
     return Axes(summed, copies, parts, tuple(along))
 
 
@@ -106,17 +96,16 @@ def whole_lengths(
     stacked: list[int | None],
 ) -> list[int | None]:
     """The length of each stacked axis, over all devices; None where there is none."""
-    if all(axis is None for axis in stacked):
-        return [None] * len(layout)
+    lengths: list[int | None] = [None] * len(layout)
+    if lengths == stacked:
+        return lengths
     bound = jax.sharding.get_abstract_mesh().manual_axes
-    along = _along(axis_name, layout, stacked)
-    return [
-        None
-        if axis is None
-        else jnp.shape(x)[axis]
-        * math.prod(_size(name) for name in names if name in bound)
-        for x, axis, names in zip(arrays, stacked, along, strict=True)
-    ]
+    _, along = _of_arrays(axis_name, layout, stacked)
+    for i, axis in enumerate(stacked):
+        if axis is not None:
+            sizes = (_size(name) for name in along[i] if name in bound)
+            lengths[i] = jnp.shape(arrays[i])[axis] * math.prod(sizes)
+    return lengths
 
 
 def total(axes: Axes, sums: jax.Array) -> jax.Array:
@@ -135,72 +124,51 @@ def replicated(x: jax.Array) -> jax.Array:
 
 
 def _names(axis_name: AxisName) -> tuple[str, ...] | None:
-    """``axis_name`` as a tuple of names; None where it is no such thing."""
-    if isinstance(axis_name, str):
-        return (axis_name,)
-    if isinstance(axis_name, tuple | list) and all(
-        isinstance(name, str) for name in axis_name
-    ):
-        return tuple(axis_name)
-    return None
+    """``axis_name`` as a tuple of names; None where it is a tree."""
+    if axis_name is None or isinstance(axis_name, str):
+        return () if axis_name is None else (axis_name,)
+    if not isinstance(axis_name, tuple | list):
+        return None
+    return tuple(axis_name) if all(isinstance(x, str) for x in axis_name) else None
 
 
-def _along(
+def _of_arrays(
     axis_name: AxisName, layout: _trees.Layout, stacked: list[int | None]
-) -> list[tuple[str, ...]]:
-    """For each array the mesh axes over which its stacked axis is sharded."""
-    if axis_name is None or _names(axis_name) is not None:
-        return [()] * len(layout)
-    return [
-        () if axis is None or axis >= len(spec) else _parts(spec[axis])
-        for spec, axis in zip(_specs(axis_name, layout), stacked, strict=True)
-    ]
-
-
-def _of_arrays(axis_name: AxisName, layout: _trees.Layout) -> list[tuple[str, ...]]:
-    """For each array the names that hold for it."""
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """For each array the names that hold for it, and those of its stacked axis."""
     names = _names(axis_name)
     if names is not None:
-        return [names] * len(layout)
-    specs = _specs(axis_name, layout)
-    return [tuple(name for part in spec for name in _parts(part)) for spec in specs]
-
-
-def _specs(axis_name: AxisName, layout: _trees.Layout) -> list[PartitionSpec]:
-    """The PartitionSpec of each array."""
+        return [names] * len(layout), [()] * len(layout)
+    named, along = [], []
     specs = layout.match(axis_name, "axis_name")
-    for path, spec in zip(layout.paths, specs, strict=True):
+    for path, spec, axis in zip(layout.paths, specs, stacked, strict=True):
         if spec is None:
             raise ValueError(
                 f"`axis_name` has None {_trees.at(path)}: where an array is whole on "
                 "every device, put PartitionSpec() there"
             )
-    return specs
+        parts = [_names(part) or () for part in spec]
+        named.append(tuple(name for part in parts for name in part))
+        along.append(() if axis is None or axis >= len(parts) else parts[axis])
+    return named, along
 
 
-def _parts(part: Any) -> tuple[str, ...]:
-    """The mesh axes in one entry of a PartitionSpec."""
-    if part is None:
-        return ()
-    return (part,) if isinstance(part, str) else tuple(part)
-
-
-def _nothing_is_sharded(layout: _trees.Layout, varying: list[frozenset[str]]) -> None:
-    """Raises where arrays are or may be sharded, and nobody said over which axes."""
+def _check_whole(layout: _trees.Layout, varying: list[frozenset[str]]) -> None:
+    """Raises where arrays are or may be sharded, over axes that nobody named."""
     for path, axes in zip(layout.paths, varying, strict=True):
         if axes:
             raise ValueError(
-                "each device has its own gradient along the mesh "
-                f"{_axes(axes)} {_trees.at(path)}, so that inner products on one "
-                f"device are not those of the whole. {_advice(axes)}"
+                f"each device has its own gradient along the mesh {_axes(axes)} "
+                f"{_trees.at(path)}, so that inner products on one device are not "
+                f"those of the whole. {_advice(axes)}"
             )
     manual = jax.sharding.get_abstract_mesh().manual_axes
-    if varying and manual and not all(map(_is_typed, manual)):
+    if varying and not all(map(_is_typed, manual)):
         raise ValueError(
-            "whether the gradients are sharded over the mesh "
-            f"{_axes(manual)} cannot be seen here, in jax.pmap or in jax.shard_map "
-            f"with check_vma=False. {_advice(manual)}. Where only some arrays are "
-            "sharded, pass a pytree of jax.sharding.PartitionSpec"
+            f"whether the gradients are sharded over the mesh {_axes(manual)} cannot "
+            "be seen here, in jax.pmap or in jax.shard_map with check_vma=False. "
+            f"{_advice(manual)}. Where only some arrays are sharded, pass a pytree of "
+            "jax.sharding.PartitionSpec"
         )
 
 
@@ -225,9 +193,8 @@ def _size(name: str) -> int:
     except NameError:
         bound = jax.sharding.get_abstract_mesh().manual_axes
         raise ValueError(
-            f"`axis_name` has {name!r}, which is no axis "
-            + (f"here, where there are {bound}" if bound else "outside jax.shard_map")
-            + "; under jax.jit alone, on arrays sharded over any mesh, leave it out"
+            f"`axis_name` has {name!r}, but the axes here are {bound or 'none'}; under "
+            "jax.jit alone, on arrays sharded over any mesh, leave it out"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Errors that say what was expected, what was found, and at which leaf."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -24,32 +24,26 @@ _HOW_TO_PAIR = (
 
 
 def positive(name: str, value: Any) -> None:
-    """Raises where ``value`` is a number known now that is not above zero."""
-    if _is_known(name, value) and not float(value) > 0:
-        raise ValueError(f"`{name}` must be positive, got {value!r}")
+    _number(name, value, "must be positive", lambda x: x > 0)
 
 
 def not_negative(name: str, value: Any) -> None:
-    """Raises where ``value`` is a number known now that is below zero or NaN."""
-    if _is_known(name, value) and not float(value) >= 0:
-        raise ValueError(f"`{name}` must not be negative, got {value!r}")
+    _number(name, value, "must not be negative", lambda x: x >= 0)
 
 
 def fraction(name: str, value: Any) -> None:
-    """Raises where ``value`` is a number known now outside of the open (0, 1)."""
-    if _is_known(name, value) and not 0 < float(value) < 1:
-        raise ValueError(f"`{name}` must be above 0 and below 1, got {value!r}")
+    _number(name, value, "must be above 0 and below 1", lambda x: 0 < x < 1)
 
 
 def rate(name: str, value: Any) -> None:
     """Raises where ``value`` is neither a schedule nor a number."""
-    if not callable(value) and _is_known(name, value) and math.isnan(float(value)):
-        raise ValueError(f"`{name}` must be a number, got {value!r}")
+    if not callable(value):
+        _number(name, value, "must be a number", lambda x: not math.isnan(x))
 
 
 def whole(name: str, value: Any) -> None:
     """Raises unless ``value`` is an integer known now and at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if not _is_integer(value):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value!r}")
@@ -57,7 +51,7 @@ def whole(name: str, value: Any) -> None:
 
 def integer(name: str, value: Any, path: Path) -> None:
     """Raises unless the entry ``value`` of a tree is an integer known now."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if not _is_integer(value):
         raise TypeError(f"`{name}` must be integers, got {value!r} {at(path)}")
 
 
@@ -81,7 +75,6 @@ def label(name: str, value: Any, path: Path) -> None:
 def transformation(
     name: str, value: Any, example: str = "optax.scale_by_adam()"
 ) -> None:
-    """Raises unless ``value`` is an Optax gradient transformation."""
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
             f"`{name}` must be an optax.GradientTransformation, such as {example}, "
@@ -90,27 +83,30 @@ def transformation(
 
 
 def one_of(name: str, value: Any, known: Collection[str]) -> None:
-    """Raises where ``value`` is none of the ``known`` names."""
     if not isinstance(value, str) or value not in known:
         names = ", ".join(f'"{k}"' for k in known)
         raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
 
 
-def _is_known(name: str, value: Any) -> bool:
-    """True for a number; False for a traced one, of which nothing can be asked yet.
+def _number(name: str, value: Any, must: str, holds: Callable[[float], bool]) -> None:
+    """Raises unless ``value`` is a number that holds, or a traced one, not known yet.
 
-    Compare it as ``float(value)``: under ``jax.jit`` a comparison of arrays is traced
-    even where both are known.
+    It is compared as a float: a comparison of arrays is traced under ``jax.jit``.
     """
     if is_traced(value):
-        return False
+        return
     if isinstance(value, jax.Array | np.ndarray):
-        number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
+        is_number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
     else:
-        number = isinstance(value, int | float | np.number)
-    if not number:
+        is_number = isinstance(value, int | float | np.number)
+    if not is_number:
         raise TypeError(f"`{name}` must be a number, got {value!r}")
-    return True
+    if not holds(float(value)):
+        raise ValueError(f"`{name}` {must}, got {value!r}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_traced(value: Any) -> bool:
@@ -128,12 +124,9 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
             )
         pair = updates
     elif regularizer_grads is None:
-        got = f"one {type(updates).__name__}"
-        if type(updates) is tuple:
-            got = "a bare tuple, which is itself a pytree of gradients"
         raise TypeError(
             "dtnh needs two gradients, the empirical loss's g and the regularizer's "
-            f"r, and got {got}: {_HOW_TO_PAIR}"
+            f"r, and got one {type(updates).__name__}: {_HOW_TO_PAIR}"
         )
     else:
         pair = GradientPair(updates, regularizer_grads)
@@ -163,7 +156,7 @@ def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -
 
 def same_kind(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
     """Raises unless two leaves are both floating-point or both complex."""
-    x_type, y_type = _dtype(x, names[0], path), _dtype(y, names[1], path)
+    x_type, y_type = _dtype(x), _dtype(y)
     for kind in (jnp.floating, jnp.complexfloating):
         if jnp.issubdtype(x_type, kind) and jnp.issubdtype(y_type, kind):
             return
@@ -173,36 +166,29 @@ def same_kind(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
     )
 
 
-def _dtype(leaf: Any, name: str, path: Path) -> Any:
-    """The dtype that JAX gives a leaf; raises for what it takes for no number."""
+def _dtype(leaf: Any) -> Any:
+    """The dtype that JAX gives a leaf; of what it takes for no array, its own."""
     try:
         return jax.dtypes.result_type(leaf)
     except TypeError:
-        kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else describe(leaf)
-        raise TypeError(
-            f"{name} has {kind} {at(path)}; every leaf must be an array of "
-            "floating-point or complex numbers"
-        ) from None
+        return getattr(leaf, "dtype", type(leaf))
 
 
 def _first_difference(left: Any, right: Any, names: tuple[str, str], path: Path) -> str:
     """Where two trees part, in words; depth first, in the order of the left one."""
     ours, theirs = _children(left), _children(right)
     for key, child in ours.items():
-        if key in theirs:
-            other = theirs[key]
-            if jax.tree.structure(child) != jax.tree.structure(other):
-                return _first_difference(child, other, names, path + key)
-    for some, others, has, lacks in (
-        (ours, theirs, names[0], names[1]),
-        (theirs, ours, names[1], names[0]),
-    ):
-        missing = [key for key in some if key not in others]
-        if missing and type(left) is type(right):
-            return (
-                f"{lacks} has nothing {at(path + missing[0])}, where the "
-                f"{has} has {describe(some[missing[0]])}"
-            )
+        other = theirs.get(key, child)
+        if jax.tree.structure(child) != jax.tree.structure(other):
+            return _first_difference(child, other, names, path + key)
+    if type(left) is type(right):
+        for key, child in {**ours, **theirs}.items():
+            if key not in ours or key not in theirs:
+                has, lacks = names if key in ours else names[::-1]
+                return (
+                    f"{lacks} has nothing {at(path + key)}, where the {has} has "
+                    f"{describe(child)}"
+                )
     return (
         f"{names[1]} has {describe(right)} {at(path)}, {names[0]} "
         f"{describe(left)}: both must be of one structure"

@@ -24,8 +24,7 @@ class Slot(NamedTuple):
 
     Attributes:
       first: number of its group, or of the first of them.
-      count: how many groups it is divided into, one for each slice along ``axis``;
-        None for an array that is part of one group.
+      count: how many groups it has, one for each slice along ``axis``; None for one.
       axis: the axis that is stacked; None where there is none.
     """
 
@@ -77,8 +76,7 @@ def divide(
 ) -> Groups:
     """Divides the arrays of ``tree``, as ``granularity`` and ``stacked`` say.
 
-    ``axis_name`` tells, inside ``jax.shard_map``, over which mesh axes a stacked axis
-    is sharded: groups are numbered for the whole array.
+    A stacked axis sharded as ``axis_name`` says has the groups of the whole array.
     """
     check(granularity, stacked)
     layout = _trees.Layout(tree)
@@ -108,10 +106,7 @@ def of_update(
 ) -> Groups:
     """The groups of a gradient, which may lack some of the parameters' arrays.
 
-    They are numbered as ``init`` has numbered those of the parameters.
-
-    Raises:
-      ValueError: where there are other groups than the ``at_init`` of the parameters.
+    Raises where there are other groups than the ``at_init`` of the parameters.
     """
     keys = _trees.Layout(gradient).keys
     of_params = keys if params is None else _trees.Layout(params).keys
@@ -140,10 +135,9 @@ def warn_of_flat(tree: Any, granularity: Granularity, stacked: Stacked = None) -
         return
     layout = _trees.Layout(tree)
     axes = _stacked_axes(layout, tree, stacked)
-    arrays = zip(layout.paths, layout.leaves(tree), axes, strict=True)
     matrices = Counter(
         path[:-1]
-        for path, x, axis in arrays
+        for path, x, axis in zip(layout.paths, layout.leaves(tree), axes, strict=True)
         if jnp.ndim(x) - (axis is not None) > 1 and _is_nameless(path)
     )
     for parent, count in matrices.items():
@@ -169,11 +163,8 @@ def _is_nameless(path: _trees.Path) -> bool:
 
 def encode(names: Sequence[str]) -> jax.Array:
     """Names as UTF-8 padded with zeros, uint8 ``[K, length]``, for a state."""
-    encoded = [np.frombuffer(name.encode(), np.uint8) for name in names]
-    table = np.zeros((len(names), max(map(len, encoded), default=0)), np.uint8)
-    for row, name in zip(table, encoded, strict=True):
-        row[: len(name)] = name
-    return jnp.asarray(table)
+    table = np.array([name.encode() for name in names], bytes)
+    return jnp.asarray(table.view(np.uint8).reshape(len(names), table.itemsize))
 
 
 def _together(
@@ -185,7 +176,9 @@ def _together(
             return [()] * len(layout), {(): "global"}
         drop = 1 if granularity == "layer" else 0
         keys = [key[: len(key) - drop] for key in layout.keys]
-        return keys, _unique(keys, "/".join, lambda key: keystr(_dict_path(key)))
+        return keys, _unique(
+            keys, "/".join, lambda key: keystr(tuple(map(DictKey, key)))
+        )
     found = layout.match(_trees.resolve(granularity, tree), "granularity")
     for path, label in zip(layout.paths, found, strict=True):
         _checks.label("granularity", label, path)
@@ -194,14 +187,10 @@ def _together(
 
 def _unique(keys: list[Any], short: Callable, whole: Callable) -> dict[Any, str]:
     """A short name for each key, or its whole name where short ones coincide."""
-    names = {key: short(key) or "(root)" for key in dict.fromkeys(keys)}
+    names = {key: short(key) or "(root)" for key in keys}
     if len(set(names.values())) < len(names):
         names = {key: whole(key) for key in names}
     return names
-
-
-def _dict_path(key: _trees.Key) -> _trees.Path:
-    return tuple(map(DictKey, key))
 
 
 def _stacked_axes(
@@ -211,16 +200,14 @@ def _stacked_axes(
     if stacked is None:
         return [None] * len(layout)
     axes = layout.match(_trees.resolve(stacked, tree), "stacked", default=None)
-    arrays = zip(layout.paths, layout.leaves(tree), axes, strict=True)
-    return [None if a is None else _axis(p, x, a) for p, x, a in arrays]
-
-
-def _axis(path: _trees.Path, array: Any, axis: Any) -> int:
-    _checks.integer("stacked", axis, path)
-    ndim = jnp.ndim(array)
-    if not -ndim <= axis < ndim:
-        raise ValueError(
-            f"`stacked` has axis {axis} {_trees.at(path)}, where the array has shape "
-            f"{jnp.shape(array)}"
-        )
-    return int(axis) % ndim
+    for i, (path, x) in enumerate(zip(layout.paths, layout.leaves(tree), strict=True)):
+        if axes[i] is None:
+            continue
+        _checks.integer("stacked", axes[i], path)
+        if not -jnp.ndim(x) <= axes[i] < jnp.ndim(x):
+            raise ValueError(
+                f"`stacked` has axis {axes[i]} {_trees.at(path)}, where the array has "
+                f"shape {jnp.shape(x)}"
+            )
+        axes[i] = int(axes[i]) % jnp.ndim(x)
+    return axes

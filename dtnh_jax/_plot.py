@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,26 +13,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class _Scale(NamedTuple):
-    """How a value is drawn: its range, its colours, and the label of the colour bar."""
-
-    lowest: float
-    colours: str | tuple[str, ...]
-    label: str
-
-
-# Everywhere darker means worse. The cosine's map grows lighter from -1 to 1 and jumps,
-# in hue and in lightness, at 0: a conflict can be recognised in greyscale too.
-_SCALES = {
-    "cosine": _Scale(
-        -1,
-        ("#22062f", "#9c2c58", "#dda377", "#b4cfe0", "#d8e7f1", "#fbfdff"),
-        "cosine of the two gradients\n(dark, below 0: conflict)",
-    ),
-    "removed": _Scale(0, "cividis_r", "share of the regularizer\nremoved"),
-    "pull": _Scale(0, "cividis_r", "pull of the regularizer,\n|r'| / |u|"),
-    "rate": _Scale(0, "cividis_r", "share of the steps so far\nwith a conflict"),
+# What the colour bar says of each value.
+_LABELS = {
+    "cosine": "cosine of the two gradients\n(dark, below 0: conflict)",
+    "removed": "share of the regularizer\nremoved",
+    "pull": "pull of the regularizer,\n|r'| / |u|",
+    "rate": "share of the steps so far\nwith a conflict",
 }
+
+# Of the cosine, lighter from -1 to 1, with a jump in hue and in lightness at 0: a
+# conflict can be recognised in greyscale too. In every map darker means worse.
+_BELOW_0 = "#22062f", "#9c2c58", "#dda377"
+_ABOVE_0 = "#b4cfe0", "#d8e7f1", "#fbfdff"
 
 # More columns than this are less than a pixel wide each.
 _MOST_COLUMNS = 400
@@ -65,10 +57,10 @@ def plot_conflict(
 
     Raises:
       ImportError: if matplotlib is not installed.
-      TypeError: if an argument is of the wrong kind.
-      ValueError: if there are no reports, their groups differ, or they hold arrays, as
-        those of a state mapped over by ``jax.vmap`` do; if ``steps`` do not fit them or
-        do not increase; if ``value`` is not known.
+      TypeError: if an argument is of the wrong kind, or ``reports`` hold arrays, as
+        after ``jax.vmap``.
+      ValueError: if there are no reports, or their groups differ; if ``steps`` do not
+        fit them or do not increase; if ``value`` is not known.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -91,7 +83,7 @@ def plot_conflict(
         raise ImportError(
             "plot_conflict needs matplotlib: pip install 'dtnh-jax[plot]'"
         ) from error
-    _checks.one_of("value", value, _SCALES)
+    _checks.one_of("value", value, _LABELS)
     names, table = _read(reports, value)
     found = table.compressed()
     edges = _edges(steps, table.shape[1])
@@ -100,17 +92,12 @@ def plot_conflict(
     elif not isinstance(ax, Axes):
         raise TypeError(f"`ax` must be matplotlib Axes, got {ax!r}")
 
-    scale = _SCALES[value]
-    if isinstance(scale.colours, str):
-        colours = matplotlib.colormaps[scale.colours]
-    else:
-        half = len(scale.colours) // 2
-        at = [*np.linspace(0, 0.5, half), *np.linspace(0.5, 1, half)]
-        stops = list(zip(at, scale.colours, strict=True))
-        colours = LinearSegmentedColormap.from_list("conflict", stops)
-    columns = np.array_split(
-        np.arange(len(edges) - 1), min(len(edges) - 1, _MOST_COLUMNS)
-    )
+    colours = matplotlib.colormaps["cividis_r"]
+    if value == "cosine":
+        stops = zip((0, 0.25, 0.5, 0.5, 0.75, 1), (*_BELOW_0, *_ABOVE_0), strict=True)
+        colours = LinearSegmentedColormap.from_list("conflict", list(stops))
+    count = table.shape[1]
+    columns = np.array_split(np.arange(count), min(count, _MOST_COLUMNS))
     highest = found[np.isfinite(found)].max(initial=1) if value == "pull" else 1
     shown = table.clip(max=highest)  # Matplotlib would leave out what is infinite
     mesh = ax.pcolormesh(
@@ -118,12 +105,12 @@ def plot_conflict(
         np.arange(len(names) + 1) - 0.5,
         np.ma.stack([shown[:, column].mean(axis=1) for column in columns], axis=1),
         cmap=colours,
-        vmin=scale.lowest,
+        vmin=-1 if value == "cosine" else 0,
         vmax=highest,
         rasterized=True,  # in a PDF, one image instead of thousands of rectangles
     )
     beyond = "max" if np.isinf(found).any() else "neither"
-    ax.figure.colorbar(mesh, ax=ax, extend=beyond).set_label(scale.label)
+    ax.figure.colorbar(mesh, ax=ax, extend=beyond).set_label(_LABELS[value])
     ax.set_title(_finding(names, table, value), fontsize=10)
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -139,63 +126,46 @@ def plot_conflict(
 
 def _read(reports: Any, value: str) -> tuple[list[str], np.ma.MaskedArray]:
     """The groups' names, and the values ``[groups, reports]``, with NaN masked."""
-    if isinstance(reports, Mapping):
-        raise TypeError(
-            "`reports` must be a sequence of conflict reports, one for each logged "
-            "step, got a single dict: put it into a list"
-        )
     reports = list(reports)
-    if not reports or not reports[0]:
-        raise ValueError(
-            "there is nothing to plot: `reports` must hold at least one report of at "
-            f"least one group, got {reports!r}"
-        )
-    names = list(reports[0])
     for i, report in enumerate(reports):
         if not isinstance(report, Mapping):
             raise TypeError(
-                f"`reports[{i}]` must be a dict as conflict_report returns it, got "
-                f"{report!r}"
+                "`reports` must be a list of dicts as conflict_report returns them, "
+                f"got {report!r} at [{i}]"
             )
-        if differing := sorted({*names} ^ {*report}):
+        if differing := {*report} ^ {*reports[0]}:
             raise ValueError(
-                f"all reports must be of the same groups: `reports[{i}]` and "
-                f"`reports[0]` do not both have {', '.join(map(repr, differing))}"
+                "all reports must be of the same groups, got a report that differs "
+                f"from the first in {sorted(differing)} at [{i}]"
             )
-    rows = [
-        [_number(report[name], value, f"`reports[{i}][{name!r}]`")
-         for i, report in enumerate(reports)]
-        for name in names
-    ]  # fmt: skip
+    if not reports or not reports[0]:
+        raise ValueError(
+            "`reports` must hold at least one report of at least one group, got "
+            f"{reports!r}"
+        )
+    names = list(reports[0])
+    rows = [[_number(report, name, value) for report in reports] for name in names]
     table = np.array(rows, np.float64)
     return names, np.ma.array(table, mask=np.isnan(table))
 
 
-def _number(entry: Any, value: str, place: str) -> float:
-    if not isinstance(entry, Mapping) or value not in entry:
+def _number(report: Mapping[str, Any], name: str, value: str) -> float:
+    entry = report[name]
+    found = entry.get(value) if isinstance(entry, Mapping) else None
+    if found is None or np.ndim(found) > 0:
         raise TypeError(
-            f'{place} must be a dict with "{value}", as conflict_report returns it, '
-            f"got {entry!r}"
+            f"group {name!r} must have one number {value!r}, as conflict_report gives "
+            f"it, got {entry!r}; after jax.vmap, plot one run at a time: "
+            "[jax.tree.map(lambda x: x[0], report) for report in reports]"
         )
-    if np.ndim(entry[value]) > 0:
-        raise ValueError(
-            f'{place} has an array of shape {np.shape(entry[value])} as its "{value}", '
-            "as a state mapped over by jax.vmap gives: plot one run at a time, for the "
-            "first one [jax.tree.map(lambda x: x[0], report) for report in reports]"
-        )
-    return float(entry[value])
+    return float(found)
 
 
 def _edges(steps: Any, count: int) -> np.ndarray:
     """The edges of the reports' columns, ``[count + 1]``."""
     at = np.arange(count) if steps is None else np.asarray(steps)
-    if at.dtype.kind not in "iuf":
-        raise TypeError(f"`steps` must be numbers, got {steps!r}")
-    if at.shape != (count,):
-        raise ValueError(
-            f"`steps` must be one number for each of the {count} reports, got an array "
-            f"of shape {at.shape}"
-        )
+    if at.dtype.kind not in "iuf" or at.shape != (count,):
+        raise ValueError(f"`steps` must be {count} numbers, got {steps!r}")
     if not np.all(np.isfinite(at)) or not np.all(np.diff(at) > 0):
         raise ValueError(f"`steps` must be finite and increase, got {steps!r}")
     between = (at[:-1] + at[1:]) / 2
@@ -207,25 +177,25 @@ def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
     """The title: what all reports show, in words."""
     if table.count() == 0:
         return "Nothing but NaN"
-    if value == "pull":
-        pull, by_group = np.ma.median(table), np.ma.median(table, axis=1)
-        text = f"The regularizer pulls {pull:.2g} times as hard as\n"
-        text += "the optimizer (median)"
-        if len(names) > 1:
-            worst = int(by_group.argmax())
-            text += f", hardest in {names[worst]} ({by_group[worst]:.2g})"
-        return text
-    measured = {"cosine": table < 0, "removed": table, "rate": table[:, -1:]}[value]
-    by_group = np.ma.masked_invalid(measured.mean(axis=1))
-    share, worst = f"{100 * measured.mean():.0f} %", int(by_group.argmax())
-    if value == "removed":
-        text = f"{share} of the regularizer removed, on average"
-    else:
-        steps = "so far" if value == "rate" else "shown"
-        groups = "" if len(names) == 1 else " and groups"
-        text = f"Conflict in {share} of the steps{groups} {steps}"
+    groups = "" if len(names) == 1 else " and groups"
+    conflict = "Conflict in {} of the steps" + groups
+    pull = "The regularizer pulls {} times as hard as\nthe optimizer (median)"
+    text, most, measured = {
+        "cosine": (conflict + " shown", ",\nmost", table < 0),
+        "removed": ("{} of the regularizer removed, on average", ",\nmost", table),
+        "pull": (pull, ", hardest", table),
+        "rate": (conflict + " so far", ",\nmost", table[:, -1:]),
+    }[value]
+    average = np.ma.median if value == "pull" else np.ma.mean
+    by_group = np.ma.asarray(average(measured, axis=1))
+
+    def words(number: float) -> str:
+        return f"{number:.2g}" if value == "pull" else f"{100 * number:.0f} %"
+
+    worst = int(by_group.argmax())
+    text = text.format(words(average(measured)))
     if len(names) > 1 and by_group[worst] > 0:
-        text += f",\nmost in {names[worst]} ({100 * by_group[worst]:.0f} %)"
+        text += f"{most} in {names[worst]} ({words(by_group[worst])})"
     return text
 
 

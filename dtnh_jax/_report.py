@@ -49,18 +49,17 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
       >>> print(f"{report['cosine']:.1f} {report['conflict']} {report['rate']:.0f}")
       -0.6 True 1
     """
-    found = _find_states(DtnhState, state)
+    found = _find_states(DtnhState, state, "conflict_report")
     if not found:
         raise ValueError(
-            f"no DtnhState in this {type(state).__name__}: pass the state of a chain "
-            "in which dtnh() is"
+            f"no DtnhState in this {type(state).__name__}: pass the state of dtnh(), "
+            "or of a chain that has it"
         )
-    report = {}
-    for path, dtnh_state in found:
-        prefix = f"{keystr(path)}/" if len(found) > 1 else ""
-        for name, values in _read(dtnh_state).items():
-            report[prefix + name] = values
-    return report
+    return {
+        (f"{keystr(path)}/{name}" if len(found) > 1 else name): values
+        for path, dtnh_state in found
+        for name, values in _read(dtnh_state).items()
+    }
 
 
 def skip_report(state: Any) -> dict[str, Any]:
@@ -100,34 +99,36 @@ def skip_report(state: Any) -> dict[str, Any]:
       >>> report["skipped"], report["empirical"], report["regularizer"]
       (1, [], ['w'])
     """
-    found = _find_states(SkipState, state)
+    found = _find_states(SkipState, state, "skip_report")
     if len(found) != 1:
         raise ValueError(
-            f"{len(found)} states of skip_nonfinite in this {type(state).__name__}, "
-            "where there must be one: pass the state of a chain round which "
-            "skip_nonfinite is, or, of several, one at a time"
+            f"{len(found)} states of skip_nonfinite in this {type(state).__name__}: "
+            "pass a state that contains exactly one"
         )
     ((_, skip_state),) = found
-    _check_known("skip_report", skip_state)
     parts = skip_state.skipped, skip_state.in_a_row, skip_state.last
     skipped, in_a_row, *last = map(np.asarray, jax.tree.leaves(parts))
+    report = {"skipped": _plain(skipped), "in_a_row": _plain(in_a_row)}
     names = _names(skip_state.leaf_names)
-    paths = {
-        part: [name for k, name in enumerate(names) if broken[..., k].any()]
-        for part, broken in zip(NotFinite._fields, last, strict=True)
-    }
-    return {"skipped": _plain(skipped), "in_a_row": _plain(in_a_row), **paths}
+    for part, broken in zip(NotFinite._fields, last, strict=True):
+        report[part] = [name for k, name in enumerate(names) if broken[..., k].any()]
+    return report
 
 
-def _find_states(kind: type, state: Any) -> list[tuple[Any, Any]]:
+def _find_states(kind: type, state: Any, report: str) -> list[tuple[Any, Any]]:
     flat, _ = jax.tree_util.tree_flatten_with_path(
         state, is_leaf=lambda x: isinstance(x, kind)
     )
-    return [(path, x) for path, x in flat if isinstance(x, kind)]
+    found = [(path, x) for path, x in flat if isinstance(x, kind)]
+    if any(map(_checks.is_traced, jax.tree.leaves(found))):
+        raise TypeError(
+            f"{report} reads values, which are not known under jax.jit: return the "
+            "state from the jitted function, or read its fields in it"
+        )
+    return found
 
 
 def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
-    _check_known("conflict_report", state)
     # By leaves: NNX boxes each array of an optimizer's state.
     parts = state.count, state.conflict
     count, cosine, removed, pull, conflicts = map(np.asarray, jax.tree.leaves(parts))
@@ -142,14 +143,6 @@ def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
         name: {key: _plain(column[..., k]) for key, column in columns.items()}
         for k, name in enumerate(_names(state.group_names))
     }
-
-
-def _check_known(report: str, state: Any) -> None:
-    if any(_checks.is_traced(x) for x in jax.tree.leaves(state)):
-        raise TypeError(
-            f"{report} reads values, which are not known under jax.jit: return the "
-            "state from the jitted function, or read its fields in it"
-        )
 
 
 def _names(encoded: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Trees matched by key path, whatever their containers."""
 
+from collections import Counter
 from typing import Any
 
 import jax
@@ -47,51 +48,46 @@ class Layout:
     def build(self, leaves: Any) -> Any:
         """A tree with ``leaves`` in place of the arrays, and no other leaves."""
         whole = [leaf if _is_empty(leaf) else None for leaf in self._found]
-        for i, leaf in zip(self._live, leaves, strict=True):
-            whole[i] = leaf
-        return self._treedef.unflatten(whole)
+        return self._put(whole, leaves)
 
     def replace(self, tree: Any, leaves: Any) -> Any:
         """``tree``, of the same structure, with ``leaves`` in place of the arrays."""
-        whole = self._flatten(tree)
-        for i, leaf in zip(self._live, leaves, strict=True):
-            whole[i] = leaf
-        return self._treedef.unflatten(whole)
+        return self._put(self._flatten(tree), leaves)
 
     def match(self, entries: Any, name: str, default: Any = REQUIRED) -> list[Any]:
         """For each array, the entry of another tree at its path or above it.
 
-        Args:
-          entries: a tree of any containers, or a prefix of one; ``None`` is an entry.
-          name: what the user calls it.
-          default: where there is no entry; an error if it is ``REQUIRED``.
-
-        Raises:
-          ValueError: if an array has no entry and needs one, or an entry matches
-            nothing.
+        ``entries`` is a tree of any containers, or a prefix of one; ``None`` is an
+        entry. Raises, with ``name``, where an entry matches nothing, and where an array
+        has no entry, unless there is a ``default``.
         """
         flat, _ = tree_flatten_with_path(entries, is_leaf=lambda x: x is None)
-        keys = _keys([path for path, _ in flat])
+        paths = [path for path, _ in flat]
+        keys = _keys(paths)
         known = dict(zip(keys, (entry for _, entry in flat), strict=True))
-        ends = [_end(known, key) for key in self._keys]
-        matched = {k[:end] for k, end in zip(self._keys, ends, strict=True) if end >= 0}
+        starts = [_start(known, key) for key in self._keys]
+        matched = set(starts)
         without_arrays = set(self._keys) - set(self.keys)
-        for path, key in zip((path for path, _ in flat), keys, strict=True):
+        for path, key in zip(paths, keys, strict=True):
             # What is below a position without arrays is of no use there, and no error.
-            if key not in matched and _end(without_arrays, key) < 0:
+            if key not in matched and _start(without_arrays, key) is None:
                 raise ValueError(
                     f"`{name}` has an entry {at(path)} that matches nothing; there are "
                     f"{_some(self._paths)}"
                 )
-        found = []
-        for i in self._live:
-            if ends[i] < 0 and default is REQUIRED:
-                raise ValueError(
-                    f"`{name}` has no entry for the array {at(self._paths[i])}; it has "
-                    f"entries for {_some([path for path, _ in flat])}"
-                )
-            found.append(default if ends[i] < 0 else known[self._keys[i][: ends[i]]])
-        return found
+        found = self._pick(starts)
+        if default is REQUIRED and None in found:
+            raise ValueError(
+                f"`{name}` has no entry for the array "
+                f"{at(self.paths[found.index(None)])}; it has entries for "
+                f"{_some(paths)}"
+            )
+        return [default if start is None else known[start] for start in found]
+
+    def _put(self, whole: list[Any], leaves: Any) -> Any:
+        for i, leaf in zip(self._live, leaves, strict=True):
+            whole[i] = leaf
+        return self._treedef.unflatten(whole)
 
     def _flatten(self, tree: Any) -> list[Any]:
         try:
@@ -138,25 +134,20 @@ def _is_empty(x: Any) -> bool:
     return not jax.tree.leaves(x)
 
 
-def _end(known: Any, key: Key) -> int:
-    """The length of the longest start of ``key`` that is known; -1 if there is none."""
-    return next((n for n in range(len(key), -1, -1) if key[:n] in known), -1)
+def _start(known: Any, key: Key) -> Key | None:
+    """The longest start of ``key`` that is known; None if there is none."""
+    starts = (key[:n] for n in range(len(key), -1, -1))
+    return next((start for start in starts if start in known), None)
 
 
 def _keys(paths: list[Path]) -> list[Key]:
-    alone = {path[:-1]: 0 for path in paths}
+    below = Counter(path[:n] for path in paths for n in range(len(path)))
+    keys = []
     for path in paths:
-        for n in range(len(path)):
-            if path[:n] in alone:
-                alone[path[:n]] += 1
-
-    def unboxed(path: Path) -> Path:
-        is_box = path[-1:] == (GetAttrKey("value"),) and alone[path[:-1]] == 1
-        return path[:-1] if is_box else path
-
-    return [
-        tuple(keystr((part,), simple=True) for part in unboxed(path)) for path in paths
-    ]
+        if path[-1:] == (GetAttrKey("value"),) and below[path[:-1]] == 1:
+            path = path[:-1]
+        keys.append(tuple(keystr((part,), simple=True) for part in path))
+    return keys
 
 
 def _some(paths: list[Path]) -> str:

@@ -155,20 +155,20 @@ def test_sixty_long_names_are_readable_in_a_figure_of_its_own():
     [
         ({"reports": []}, ValueError, "at least one report"),
         ({"reports": [{}]}, ValueError, "at least one group"),
-        ({"reports": reports_of([[0.1]])[0]}, TypeError, "put it into a list"),
-        ({"reports": [{"a": {}}, 3]}, TypeError, r"`reports\[1\]` must be a dict"),
-        ({"reports": [{"skipped": 3}]}, TypeError, r"`reports\[0\]\['skipped'\]` must"),
-        ({"reports": [{"a": {"rate": 1}}]}, TypeError, 'must be a dict with "cosine"'),
+        ({"reports": reports_of([[0.1]])[0]}, TypeError, r"list of dicts .* at \[0\]"),
+        ({"reports": [{"a": {}}, 3]}, TypeError, r"list of dicts .* got 3 at \[1\]"),
+        ({"reports": [{"skipped": 3}]}, TypeError, "group 'skipped' must have"),
+        ({"reports": [{"a": {"rate": 1}}]}, TypeError, "have one number 'cosine'"),
         (
             {"reports": [{"a": {}, "b": {}}, {"a": {}, "c": {}}]},
             ValueError,
-            r"`reports\[1\]` and `reports\[0\]` do not both have 'b', 'c'",
+            r"differs from the first in \['b', 'c'\] at \[1\]",
         ),
         ({"value": "conflict"}, ValueError, '`value` must be one of "cosine"'),
-        ({"steps": [1]}, ValueError, "each of the 2 reports, got an array of shape"),
+        ({"steps": [1]}, ValueError, r"`steps` must be 2 numbers, got \[1\]"),
         ({"steps": [1, 1]}, ValueError, "must be finite and increase"),
         ({"steps": [0, np.inf]}, ValueError, "must be finite and increase"),
-        ({"steps": ["0", "1"]}, TypeError, "`steps` must be numbers"),
+        ({"steps": ["0", "1"]}, ValueError, "`steps` must be 2 numbers"),
         ({"ax": "left"}, TypeError, "`ax` must be matplotlib Axes, got 'left'"),
     ],
 )  # fmt: skip
@@ -183,7 +183,7 @@ def test_mapped_reports_are_refused_and_the_advice_works():
     twice = jax.tree.map(lambda x: np.stack([x, 2 * x]), GradientPair(G, R))
     run = jax.jit(jax.vmap(lambda pair: tx.update(pair, tx.init(pair.empirical))[1]))
     reports = [conflict_report(run(twice))]
-    with pytest.raises(ValueError, match=r"shape \(2,\) .* jax.vmap gives"):
+    with pytest.raises(TypeError, match=r"after jax\.vmap, plot one run"):
         plot_conflict(reports)
     one = [jax.tree.map(lambda x: x[0], report) for report in reports]
     assert "100 %" in plot_conflict(one, ax=new_axes()).get_title()

@@ -33,9 +33,9 @@ def test_a_missing_name_where_types_do_not_tell(layout):
 
 
 def test_an_axis_that_is_not_there():
-    fails("'modle', which is no axis here", project("tensor", "modle"))
+    fails("has 'modle', but the axes here are ('", project("tensor", "modle"))
     fails(
-        "'model', which is no axis outside jax.shard_map",
+        "has 'model', but the axes here are none",
         functools.partial(project_conflict, axis_name="model"),
     )
 
