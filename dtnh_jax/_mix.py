@@ -32,29 +32,26 @@ def mix_regularizers(
 
     .. math:: r = \sum_i w_i \frac{r_i}{\|r_i\|}
 
-    with the norms taken over the whole tree. Singly, a regularizer may mislead from one
-    source or with one optimizer. The scale of a penalty no longer matters.
+    with the norms taken over the whole tree.
 
     Args:
       *makers: transformations that turn the empirical gradient into a
         :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`; the regularizer
         halves are mixed. If ``update`` is given a pair, or ``regularizer_grads``, its
-        regularizer gradient is one more member: distillation, for example.
+        regularizer gradient, of distillation say, is one more.
       weights: :math:`w_i`, not negative, one per maker and, if ``update`` is given a
         regularizer gradient, one more for that; by default 1 each.
-      axis_name: inside ``jax.shard_map``, the mesh axes over which arrays are sharded;
-        see :func:`dtnh`.
+      axis_name: as in :func:`dtnh`; needed inside ``jax.shard_map`` alone.
 
     Returns:
       A transformation from gradients or pairs to :class:`GradientPair`, to be followed
-      by :func:`dtnh` or one of the optimizers made from it. Its state is a
-      :class:`MixState`. A regularizer gradient of zero contributes nothing.
+      by :func:`dtnh` or an optimizer made from it, with a :class:`MixState`. A
+      regularizer gradient of zero contributes nothing.
 
     Raises:
-      ValueError: if a weight is negative; from ``update``, if there are more or fewer
-        weights than members, or no members, or ``axis_name`` is missing.
-      TypeError: if a maker is no transformation; from ``update``, if it does not make a
-        pair.
+      ValueError: if a weight is negative; from ``update``, if there are not as many
+        weights as regularizers, or none of either, or ``axis_name`` is missing.
+      TypeError: if a maker is no transformation, or, from ``update``, makes no pair.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -79,14 +76,7 @@ def mix_regularizers(
     def init_fn(params: optax.Params) -> MixState:
         return MixState(tuple(maker.init(params) for maker in makers))
 
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        regularizer_grads: optax.Updates | None = None,
-        **extra_args: Any,
-    ) -> tuple[MixedPair, MixState]:
+    def update_fn(updates, state, params=None, *, regularizer_grads=None, **extra_args):
         given = []
         if isinstance(updates, GradientPair) or regularizer_grads is not None:
             updates, *given = _checks.as_pair(updates, regularizer_grads)
@@ -107,7 +97,6 @@ def mix_regularizers(
 
 
 def _checked(weights: Any, makers: int) -> tuple[Any, ...]:
-    """The weights, which are numbers, as many as ``update`` could need."""
     try:
         weights = tuple(weights)
     except TypeError:
@@ -118,14 +107,14 @@ def _checked(weights: Any, makers: int) -> tuple[Any, ...]:
     for i, weight in enumerate(weights):
         _checks.not_negative(f"weights[{i}]", weight)
     if not makers <= len(weights) <= makers + 1:
-        raise _wrong_count(len(weights), makers)
+        raise _wrong_count(weights, makers)
     return weights
 
 
-def _wrong_count(weights: int, regularizers: int) -> ValueError:
+def _wrong_count(weights: tuple[Any, ...], regularizers: int) -> ValueError:
     return ValueError(
-        f"`weights` has {weights} numbers for {regularizers} regularizers: one per "
-        "maker, and one more where `update` is given a regularizer gradient"
+        f"`weights` has {len(weights)} numbers for {regularizers} regularizers: one "
+        "per maker, and one more where `update` is given a regularizer gradient"
     )
 
 
@@ -137,9 +126,10 @@ def _mix(
             "mix_regularizers has nothing to mix: give it makers, such as l2_sp() and "
             "l2(), or its update a GradientPair"
         )
-    weights = (1.0,) * len(members) if weights is None else weights
+    if weights is None:
+        weights = (1.0,) * len(members)
     if len(weights) != len(members):
-        raise _wrong_count(len(weights), len(members))
+        raise _wrong_count(weights, len(members))
     layout = _trees.Layout(gradient)
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
@@ -148,14 +138,12 @@ def _mix(
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
     lowest = _sums.floor(lists[0], groups, axes, dtype)
-    norms = [_sums.norms(square, lowest) for square in squares]
+    factors = [
+        _projection.divide(jnp.asarray(w, dtype), _sums.norms(square, lowest)[0])
+        for w, square in zip(weights, squares, strict=True)
+    ]
     # One scalar each, for the kernels of all arrays.
-    factors = jax.lax.optimization_barrier(
-        [
-            _projection.divide(jnp.asarray(w, dtype), norm[0])
-            for w, norm in zip(weights, norms, strict=True)
-        ]
-    )
+    factors = jax.lax.optimization_barrier(factors)
 
     def mixed(*arrays: jax.Array) -> jax.Array:
         wide = (_precision.accumulate_in(dtype, x) for x in arrays)

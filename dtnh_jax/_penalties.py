@@ -20,17 +20,15 @@ def l2_sp_penalty(
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
     where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones.
-    :func:`l2_sp` computes the gradient of this penalty without a backward pass. Prefer
-    it where only the gradient is needed.
+    Prefer :func:`l2_sp` where only the gradient is needed.
 
     .. warning::
-      ``pretrained`` must be a copy. Flax NNX updates parameters in place, and the
-      result of ``nnx.state(model)`` shares the model's variables: passed as it is, it
-      follows the parameters and the penalty is always zero. Before training, take
-      ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
+      ``pretrained`` must be a copy. Flax NNX updates parameters in place, so that
+      ``nnx.state(model)`` follows them and the penalty is always zero. Before training,
+      take ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
 
     Args:
-      params: Parameters :math:`w`, a pytree of floating-point or complex arrays.
+      params: Parameters :math:`w`.
       pretrained: Pretrained parameters :math:`w^0`, with ``None`` in place of each new
         array or subtree; matched to ``params`` by path, as in :func:`l2_sp`.
       alpha: Weight of the distance from the pretrained arrays, non-negative.
@@ -40,8 +38,7 @@ def l2_sp_penalty(
       A scalar, summed in float32, or in float64 if any parameter is that precise.
 
     Raises:
-      ValueError: If a weight is negative, or if an array of ``params`` is missing from
-        ``pretrained`` or has another shape there.
+      ValueError: If a weight is negative, or ``pretrained`` does not match ``params``.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -58,13 +55,9 @@ def l2_sp_penalty(
     _checks.not_negative("alpha", alpha)
     _checks.not_negative("beta", beta)
     layout = _trees.Layout(params)
-    anchors = _regularizers.anchors_of(
-        pretrained, layout, params, [False] * len(layout)
-    )
-    away = [
-        _regularizers.deviation(w, w0)
-        for w, w0 in zip(layout.arrays(params), anchors, strict=True)
-    ]
+    is_new = [False] * len(layout)
+    anchors = _regularizers.anchors_of(pretrained, layout, params, is_new)
+    away = list(map(_regularizers.deviation, layout.arrays(params), anchors))
     dtype = _precision.accumulator(away)
     total = jnp.zeros((), dtype)
     for x, w0 in zip(away, anchors, strict=True):
@@ -81,13 +74,11 @@ def feature_distillation(
     .. math:: \Omega = \sum_m \frac1{2B}\sum_{b=1}^B\sum_c
       a_{m,c}\,\|s_{m,b,c} - t_{m,b,c}\|^2
 
-    The sums are over the maps :math:`m`, the examples :math:`b` of the batch and the
-    channels :math:`c`. The vector :math:`s_{m,b,c}` holds one channel of a map at all
-    its positions. Without weights, :math:`a = 1`, this is the squared Euclidean
-    distance of the flattened maps. With the importance of each channel as its weight it
-    is the behavioral regularizer of DELTA, up to the weight of the penalty: DELTA
-    normalizes the weights to sum to one over the channels of a map, sums over the
-    examples, and has no factor of one half.
+    over the maps :math:`m`, the examples :math:`b` of the batch and the channels
+    :math:`c`; :math:`s_{m,b,c}` holds one channel at all its positions. With the
+    importance of each channel as its weight this is the behavioral regularizer of
+    DELTA, up to scale: DELTA normalizes the weights to sum to one over the channels of
+    a map, sums over the examples, and does not halve.
 
     Args:
       student: Feature maps of the network being trained, a pytree of floating-point or
@@ -95,15 +86,13 @@ def feature_distillation(
       teacher: Feature maps of the pretrained network for the same inputs, with the
         structure and shapes of ``student``. No gradient flows into them.
       channel_weights: Weights :math:`a`, with the structure of ``student``: for each
-        map a vector of shape ``[channels]``, or None to weight all its channels by 1.
-        If None, all channels of all maps have weight 1.
+        map a vector of shape ``[channels]``, or None for weights of 1.
 
     Returns:
       A scalar, summed in float32, or in float64 if any map is that precise.
 
     Raises:
-      ValueError: If the structures or shapes differ, if a map has fewer than two axes,
-        or if the weights do not match the maps.
+      ValueError: If maps or weights do not match, or a map has fewer than two axes.
       TypeError: If the maps are neither all floating-point nor all complex.
 
     Examples:
@@ -154,31 +143,27 @@ def logit_distillation(
     .. math:: \Omega = T^2\cdot\frac1{|V|}\sum_{b\in V}
       \mathrm{KL}\big(\mathrm{softmax}(t_b/T)\,\big\|\,\mathrm{softmax}(s_b/T)\big)
 
-    where :math:`V` are the valid positions, all of them without a ``mask``. The factor
-    :math:`T^2` keeps the scale of the gradient independent of the temperature
-    :math:`T`.
+    where :math:`V` are the valid positions. The factor :math:`T^2` keeps the scale of
+    the gradient independent of the temperature.
 
     Args:
-      student: Logits of the network being trained, floating-point, with shape
-        ``[..., classes]``.
+      student: Logits of the network being trained, of shape ``[..., classes]``.
       teacher: Logits of the pretrained network, with the same shape. No gradient flows
         into them. A class with logit -inf has probability zero and adds nothing.
       temperature: Temperature :math:`T`, positive. No gradient flows into it.
-      mask: Boolean array of shape ``[...]``, the shape of the logits without classes.
-        True marks valid positions, such as tokens that are not padding. The other
-        positions contribute neither to the value nor to the gradient, even if their
-        logits are not finite. If None, all positions are valid.
+      mask: Boolean array of shape ``[...]``, True at valid positions, such as tokens
+        that are not padding. The others contribute nothing, even if their logits are
+        not finite. If None, all positions are valid.
 
     Returns:
       A scalar, in float32, or in float64 if any logits are that precise. Where
       ``student == teacher``, the gradient is exactly zero. With no valid position, the
-      value and the gradient are zero. Non-finite inputs propagate; a row of logits that
-      are all -inf is not a distribution, and gives NaN at a valid position.
+      value and the gradient are zero. Non-finite inputs propagate, and a row of logits
+      that are all -inf gives NaN.
 
     Raises:
-      ValueError: If the shapes of the logits differ or have no axis, if ``mask`` does
-        not have the shape of the logits without classes, or if the temperature is not
-        positive.
+      ValueError: If the shapes of the logits and ``mask`` do not match, or the
+        temperature is not positive.
       TypeError: If the logits are not floating-point, or if ``mask`` is not boolean.
 
     Examples:
@@ -200,7 +185,7 @@ def logit_distillation(
     """
     _checks.positive("temperature", temperature)
     student, teacher = jnp.asarray(student), jnp.asarray(teacher)
-    for name, logits in (("student", student), ("teacher", teacher)):
+    for name, logits in ("student", student), ("teacher", teacher):
         if not jnp.issubdtype(logits.dtype, jnp.floating):
             raise TypeError(
                 f"{name}'s logits must be floating-point, got dtype {logits.dtype}"
@@ -210,15 +195,23 @@ def logit_distillation(
             "logits must be of one shape [..., classes], got student's "
             f"{student.shape}, teacher's {teacher.shape}"
         )
-    valid = _valid(mask, student.shape[:-1])
+    shape = student.shape[:-1]
+    valid = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
+    if valid.dtype != jnp.bool_:
+        raise TypeError(
+            f"`mask` must be boolean, True at valid positions, got dtype {valid.dtype}"
+        )
+    if valid.shape != shape:
+        raise ValueError(
+            f"`mask` must have shape {shape}, the shape of the logits without classes, "
+            f"got {valid.shape}"
+        )
     # Replaced before the divergence as well as after: the gradient of a `where` on the
     # result alone is 0 * NaN.
     student, teacher = (jnp.where(valid[..., None], x, 0) for x in (student, teacher))
     dtype = _precision.accumulator([student, teacher])
-    t = jax.lax.stop_gradient(jnp.asarray(temperature, dtype))
-    divergence = _divergence(
-        student.astype(dtype) / t, jax.lax.stop_gradient(teacher).astype(dtype) / t
-    )
+    t, teacher = jax.lax.stop_gradient((jnp.asarray(temperature, dtype), teacher))
+    divergence = _divergence(student.astype(dtype) / t, teacher.astype(dtype) / t)
     total = jnp.sum(jnp.where(valid, divergence, 0))
     return t**2 * total / jnp.maximum(jnp.sum(valid), 1).astype(dtype)
 
@@ -233,33 +226,14 @@ def _divergence(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 @_divergence.defjvp
 def _divergence_jvp(primals, tangents):
-    """With respect to the student alone, ``softmax(student) - softmax(teacher)``.
-
-    Automatic differentiation gives ``softmax(student) * sum(p) - p``, which is further
-    from zero where the two agree, as the sum is 1 only up to rounding.
-    """
+    # Of the student alone. Automatic differentiation gives softmax(student) * sum(p)
+    # - p, which is not zero where the two agree: the sum is 1 only up to rounding.
     student, teacher = primals
     difference = jax.nn.softmax(student) - jax.nn.softmax(teacher)
     return _divergence(student, teacher), jnp.sum(difference * tangents[0], axis=-1)
 
 
-def _valid(mask: Any, shape: tuple[int, ...]) -> jax.Array:
-    """``mask`` as an array, checked; all True for None."""
-    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
-    if mask.dtype != jnp.bool_:
-        raise TypeError(
-            f"`mask` must be boolean, True at valid positions, got dtype {mask.dtype}"
-        )
-    if mask.shape != shape:
-        raise ValueError(
-            f"`mask` must have shape {shape}, the shape of the logits without classes, "
-            f"got {mask.shape}"
-        )
-    return mask
-
-
 def _channel_weights(channel_weights: Any, flat: list[Any], treedef: Any) -> list[Any]:
-    """The weights or None of each map, in flattening order, checked."""
     if channel_weights is None:
         return [None] * len(flat)
     try:

@@ -14,8 +14,7 @@ class L2SpState(NamedTuple):
     """State of :func:`l2_sp`.
 
     Attributes:
-      anchor: the pretrained parameters :math:`w^0`, shaped like the parameters; None in
-        place of what is new.
+      anchor: the pretrained parameters :math:`w^0`; None in place of what is new.
     """
 
     anchor: Any
@@ -30,26 +29,22 @@ def l2_sp(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Turns plain gradients into pairs, with the gradient of the L2-SP penalty.
 
-    The penalty, from the starting point :math:`w^0` (Li et al., 2018, equation 2), is
-
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
     where :math:`S` are the arrays that were pretrained and :math:`\bar S` the new ones.
     Its gradient, :math:`\alpha(w - w^0)` and :math:`\beta w`, is analytic: there is no
     second backward pass.
 
-    The anchor :math:`w^0` is copied into the state by ``init``. By default it is the
-    parameters given to ``init``, so initialise the optimizer after loading the
-    pretrained parameters. It is saved and restored with the optimizer's state, and
-    sharded with it.
+    The anchor :math:`w^0` is copied into the state by ``init``, and saved, restored and
+    sharded with it. By default it is the parameters given to ``init``, so initialise
+    the optimizer after loading the pretrained parameters.
 
     Args:
       alpha: weight of the distance from the pretrained arrays, not negative.
       beta: weight of the norm of the new arrays, not negative.
       pretrained: the anchor, if it is not the parameters given to ``init``: a pytree
-        matched to them by path, so that a dict, a ``FrozenDict``, an NNX state and a
-        module may stand for one another, with ``None`` in place of each array, or
-        whole subtree, that is new.
+        matched to them by path, whatever its containers, with ``None`` in place of each
+        array, or whole subtree, that is new.
       new: which arrays are new: a pytree of booleans matched by path (a boolean holds
         for everything below it; arrays that are not named are not new), or a function
         from the parameters to such a pytree.
@@ -60,9 +55,8 @@ def l2_sp(
       ``update`` needs ``params``, whose dtypes the regularizer gradient has.
 
     Raises:
-      ValueError: if a weight is negative; from ``init``, if ``pretrained`` lacks an
-        array or has one of another shape, or an entry of ``pretrained`` or ``new``
-        matches nothing; from ``update``, if ``params`` is missing.
+      ValueError: if a weight is negative; from ``init``, if ``pretrained`` or ``new``
+        does not match the parameters; from ``update``, if ``params`` is missing.
       TypeError: from ``update``, if it is given a pair.
 
     Examples:
@@ -90,20 +84,15 @@ def l2_sp(
         anchors = layout.leaves(params)
         if pretrained is not None:
             anchors = anchors_of(pretrained, layout, params, is_new)
-        return L2SpState(
-            layout.build(
-                None if n else _copy(a) for a, n in zip(anchors, is_new, strict=True)
-            )
-        )
+        anchors = zip(anchors, is_new, strict=True)
+        return L2SpState(layout.build(None if n else _copy(x) for x, n in anchors))
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         layout = _check_plain("l2_sp", updates, params)
 
         def pull(w, w0):
-            w = jnp.asarray(w)
-            away, factor = deviation(w, w0), beta if w0 is None else alpha
-            return _scaled(away, factor).astype(w.dtype)
+            return _pull(w, w0, beta if w0 is None else alpha)
 
         r = map(pull, layout.leaves(params), layout.leaves(state.anchor))
         return GradientPair(updates, layout.build(r)), state
@@ -121,19 +110,16 @@ def l2(
 
     Args:
       alpha: weight of the penalty, not negative.
-      mask: as in ``optax.add_decayed_weights``, which arrays are decayed: a pytree of
-        booleans matched by path (a boolean holds for everything below it), or a
-        function from the parameters to such a pytree; by default all. Often False for
-        biases and the scales of normalization layers.
+      mask: which arrays are decayed: a pytree of booleans matched by path (a boolean
+        holds for everything below it), or a function from the parameters to such a
+        pytree; by default all. Often False for biases and the scales of normalization.
 
     Returns:
-      A stateless transformation from gradients to :class:`GradientPair`, to be followed
-      by :func:`dtnh` or an optimizer made from it. Its ``update`` needs ``params``,
-      whose dtypes the regularizer gradient has.
+      A transformation as that of :func:`l2_sp`, without a state.
 
     Raises:
-      ValueError: if ``alpha`` is negative; from ``update``, if ``params`` is missing,
-        an array has no entry in ``mask``, or an entry matches nothing.
+      ValueError: if ``alpha`` is negative; from ``update``, if ``params`` is missing or
+        ``mask`` does not match it.
       TypeError: from ``update``, if it is given a pair.
 
     Examples:
@@ -157,25 +143,37 @@ def l2(
             decayed = _flags("mask", mask, layout, params)
 
         def pull(w, decays):
-            w = jnp.asarray(w)
-            wide = deviation(w, None)
-            return _scaled(wide, alpha if decays else 0.0).astype(w.dtype)
+            return _pull(w, None, alpha if decays else 0.0)
 
         r = map(pull, layout.leaves(params), decayed)
         return GradientPair(updates, layout.build(r)), state
 
-    return optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update_fn
-    )
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update_fn)
 
 
 def anchors_of(
     pretrained: Any, layout: _trees.Layout, params: Any, is_new: list[bool]
 ) -> list[Any]:
     """The pretrained array of each parameter, or None where it is new."""
-    anchors = layout.match(pretrained, "pretrained", default=_ABSENT)
-    arrays = zip(layout.paths, layout.leaves(params), anchors, is_new, strict=True)
-    return [None if n else _anchor(path, w, w0) for path, w, w0, n in arrays]
+    absent = object()
+    anchors = layout.match(pretrained, "pretrained", default=absent)
+    for i, w in enumerate(layout.leaves(params)):
+        path, w0 = layout.paths[i], anchors[i]
+        if is_new[i] or w0 is None:
+            anchors[i] = None
+            continue
+        if w0 is absent:
+            raise ValueError(
+                f"`pretrained` has no array for the parameter {_trees.at(path)}: make "
+                "the key paths match, or, if the parameter is new, put None there"
+            )
+        _checks.same_kind(w, w0, ("parameter", "pretrained array"), path)
+        if jnp.shape(w0) != jnp.shape(w):
+            raise ValueError(
+                f"pretrained array has shape {jnp.shape(w0)} {_trees.at(path)}, the "
+                f"parameter {jnp.shape(w)}; put None there if it is new"
+            )
+    return anchors
 
 
 def deviation(w: jax.Array, w0: Any | None) -> jax.Array:
@@ -187,24 +185,11 @@ def deviation(w: jax.Array, w0: Any | None) -> jax.Array:
     return wide - _precision.accumulate_in(dtype, jnp.asarray(w0))
 
 
-_ABSENT = object()
-
-
-def _anchor(path: _trees.Path, w: Any, w0: Any) -> Any:
-    if w0 is None:
-        return None
-    if w0 is _ABSENT:
-        raise ValueError(
-            f"`pretrained` has no array for the parameter {_trees.at(path)}: make the "
-            "key paths match, or, if the parameter is new, put None there"
-        )
-    _checks.same_kind(w, w0, ("parameter", "pretrained array"), path)
-    if jnp.shape(w0) != jnp.shape(w):
-        raise ValueError(
-            f"pretrained array has shape {jnp.shape(w0)} {_trees.at(path)}, the "
-            f"parameter {jnp.shape(w)}; put None there if it is new"
-        )
-    return w0
+def _pull(w: Any, w0: Any | None, factor: Any) -> jax.Array:
+    """``factor`` times the deviation, in the dtype of ``w``."""
+    w = jnp.asarray(w)
+    away = deviation(w, w0)
+    return _precision.times(away, jnp.asarray(factor)).astype(w.dtype)
 
 
 def _copy(x: Any) -> Any:
@@ -213,10 +198,6 @@ def _copy(x: Any) -> Any:
     if x is None or isinstance(x, jax.ShapeDtypeStruct):
         return x
     return jnp.array(x, copy=True)
-
-
-def _scaled(x: jax.Array, factor: Any) -> jax.Array:
-    return _precision.times(x, jnp.asarray(factor))
 
 
 def _check_plain(name: str, updates: Any, params: Any) -> _trees.Layout:

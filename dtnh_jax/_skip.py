@@ -8,7 +8,6 @@ import optax
 
 from dtnh_jax import _axes, _checks, _groups, _trees
 from dtnh_jax._pair import GradientPair
-from dtnh_jax._select import select
 
 
 class NotFinite(NamedTuple):
@@ -30,8 +29,7 @@ class SkipState(NamedTuple):
 
     Attributes:
       skipped: number of steps skipped so far, a scalar int32.
-      in_a_row: number of steps, up to the last one, that were not finite, a scalar
-        int32; 0 after a finite step.
+      in_a_row: number of steps up to the last one that were not finite, a scalar int32.
       last: what was not finite in the last such step, a :class:`NotFinite`.
       leaf_names: the parameters' paths, stored as ``DtnhState.group_names`` is.
       inner_state: state of the wrapped transformation.
@@ -52,43 +50,36 @@ def skip_nonfinite(
 ) -> optax.GradientTransformationExtraArgs:
     """Skips every step in which a NaN or an infinity appears, in either gradient.
 
-    ``optax.apply_if_finite`` for two gradients. In a step in which any number in the
-    empirical gradient, the regularizer gradient or the update that ``tx`` makes of them
-    is not finite, the updates are zero and the state of ``tx`` stays as it was, bit for
-    bit: moving averages, moments, counts of conflicts. Every other step is that of
-    ``tx``. :func:`skip_report` says how many steps were skipped, and which arrays were
-    not finite in the last of them.
+    ``optax.apply_if_finite`` for two gradients. In a step in which either gradient, or
+    the update that ``tx`` makes of them, is not finite, the updates are zero and the
+    state of ``tx`` stays as it was, bit for bit. Every other step is that of ``tx``.
+    :func:`skip_report` says how many steps were skipped, and which arrays were not
+    finite in the last of them.
 
-    Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. The
-    gradients are checked, so that no moving average inside can keep a NaN; so are the
-    updates, as :func:`l2_sp` makes its gradient inside and a finite gradient can still
-    overflow. With :func:`multi_steps` or ``optax.MultiSteps`` inside, single
-    micro-steps are skipped; with ``multi_steps`` around it, whole updates.
-    ``optax.MultiSteps`` around it keeps a NaN in its mean.
+    Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. With
+    :func:`multi_steps` or ``optax.MultiSteps`` inside, single micro-steps are skipped;
+    with ``multi_steps`` around it, whole updates. ``optax.MultiSteps`` around it keeps
+    a NaN in its mean.
 
     Nothing can be raised under ``jax.jit``: a run in which every step is skipped
     continues and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
-    ``max_consecutive`` it fails visibly instead: as with ``optax.apply_if_finite``,
-    the steps beyond that many in a row are applied as they are, and the NaN reaches
-    the parameters and the loss.
+    ``max_consecutive`` the NaN reaches the parameters and the loss instead.
 
     Args:
       tx: what is applied in the steps that are finite.
-      max_consecutive: how many steps in a row are skipped at most, at least 1; None
-        for no limit.
+      max_consecutive: how many steps in a row are skipped at most, at least 1; those
+        beyond are applied as they are. None for no limit.
       axis_name: as in :func:`dtnh`; needed inside ``jax.shard_map`` alone, so that all
         devices skip where one of them has to.
 
     Returns:
       A transformation that takes the gradients in the form in which ``tx`` does, and
-      all extra arguments; its state is a :class:`SkipState`. Nothing is branched over:
-      ``tx`` runs in every step, also on what is not finite.
+      all extra arguments; its state is a :class:`SkipState`. ``tx`` runs in every step.
 
     Raises:
       TypeError: if ``tx`` is no transformation or ``max_consecutive`` no integer.
       ValueError: if ``max_consecutive`` is below 1; from ``update``, if the gradients
-        have more or fewer arrays than the parameters given to ``init``, or other ones
-        than ``params``, or ``axis_name`` is missing or names no axis that there is.
+        have other arrays than the parameters, or ``axis_name`` is missing or unknown.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -123,23 +114,21 @@ def skip_nonfinite(
             inner_state=tx.init(params),
         )
 
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, SkipState]:
+    def update_fn(updates, state, params=None, **extra_args):
         made, inner = tx.update(updates, state.inner_state, params, **extra_args)
-        if isinstance(updates, GradientPair):
-            empirical, regularizer = updates
-        else:
-            empirical, regularizer = updates, extra_args.get("regularizer_grads")
+        pair = updates, extra_args.get("regularizer_grads")
+        empirical, regularizer = updates if isinstance(updates, GradientPair) else pair
         # Of a maker, such as l2_sp, the update is itself a pair.
         halves = tuple(made) if isinstance(made, GradientPair) else (made,)
         keys = _trees.Layout(empirical if params is None else params).keys
-        _check_number(len(keys), state.leaf_names.shape[-2])
-        seen = (empirical,), (regularizer,), halves
-        flags = [_by_leaf(trees, keys) for trees in seen]
+        at_init = state.leaf_names.shape[-2]
+        if len(keys) != at_init:
+            raise ValueError(
+                f"skip_nonfinite was given {len(keys)} arrays, but the parameters "
+                f"given to `init` had {at_init}: make them match, and pass `params` to "
+                "`update` where a gradient is None"
+            )
+        flags = [_by_leaf(x, keys) for x in ((empirical,), (regularizer,), halves)]
         layout = _trees.Layout(made if len(halves) == 1 else empirical)
         arrays = [layout.arrays(x) for x in (empirical, *halves)]
         axes = _axes.find(axis_name, layout, arrays)
@@ -148,10 +137,9 @@ def skip_nonfinite(
 
         in_a_row = jnp.where(bad, optax.safe_increment(state.in_a_row), 0)
         skip = bad if max_consecutive is None else bad & (in_a_row <= max_consecutive)
-        skipped = jnp.where(skip, optax.safe_increment(state.skipped), state.skipped)
-        zeros = jax.tree.map(jnp.zeros_like, made)
-        return select(skip, zeros, made), SkipState(
-            skipped=skipped,
+        skipped = optax.safe_increment(state.skipped)
+        return select(skip, optax.tree.zeros_like(made), made), SkipState(
+            skipped=jnp.where(skip, skipped, state.skipped),
             in_a_row=in_a_row,
             last=select(bad, NotFinite(*broken), state.last),
             leaf_names=state.leaf_names,
@@ -161,13 +149,18 @@ def skip_nonfinite(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _check_number(arrays: int, at_init: int) -> None:
-    if arrays != at_init:
-        raise ValueError(
-            f"skip_nonfinite was given {arrays} arrays, but the parameters given to "
-            f"`init` had {at_init}: initialise it with parameters that are shaped like "
-            "the gradients, and pass `params` to `update` where a gradient is None"
-        )
+def select(condition: jax.Array, new: Any, old: Any) -> Any:
+    """``new`` where the condition holds, else ``old``, in the dtypes of ``old``.
+
+    Both have been worked out: a conditional could not hold the collectives of sharded
+    gradients. Nothing of the other one shows, not even a NaN.
+    """
+
+    def where(x: Any, y: Any) -> jax.Array:
+        y = jnp.asarray(y)
+        return jnp.where(condition, jnp.asarray(x).astype(y.dtype), y)
+
+    return jax.tree.map(where, new, old)
 
 
 def _by_leaf(trees: tuple[Any, ...], keys: list[_trees.Key]) -> jax.Array:
@@ -175,18 +168,15 @@ def _by_leaf(trees: tuple[Any, ...], keys: list[_trees.Key]) -> jax.Array:
     flags: dict[_trees.Key, Any] = dict.fromkeys(keys, False)
     for tree in trees:
         layout = _trees.Layout(tree)
-        arrays = zip(layout.paths, layout.keys, layout.arrays(tree), strict=True)
-        for path, key, x in arrays:
+        for i, x in enumerate(layout.arrays(tree)):
+            key = layout.keys[i]
             if key not in flags:
                 raise ValueError(
-                    f"skip_nonfinite was given an array {_trees.at(path)}, where the "
-                    "parameters have none"
+                    f"skip_nonfinite was given an array {_trees.at(layout.paths[i])}, "
+                    "where the parameters have none"
                 )
-            flags[key] = flags[key] | _is_broken(x)
+            # Zero times a NaN or an infinity is NaN, and so is any sum with it. On a
+            # CPU this takes half the time of jnp.all(jnp.isfinite(x)), and jnp.max can
+            # lose a NaN there.
+            flags[key] |= jnp.sum(x * 0) != 0
     return jnp.array(list(flags.values()), bool)
-
-
-def _is_broken(x: jax.Array) -> jax.Array:
-    # Zero times a NaN or an infinity is NaN, and so is any sum with it. On a CPU this
-    # takes half the time of jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN there.
-    return jnp.sum(x * 0) != 0

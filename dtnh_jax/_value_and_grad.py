@@ -21,11 +21,10 @@ def pair_value_and_grad(
 ) -> Callable[..., Any]:
     """Evaluates a loss, a penalty, and the gradient of each, in one forward pass.
 
-    ``jax.value_and_grad`` for a function with two values. The forward pass runs once,
-    so that both gradients see one dropout mask and one set of batch statistics, and
-    there is one update of the statistics, in ``aux``. Each value then gets a backward
-    pass of its own, only through what that value depends on. That costs up to 5/3 of
-    the gradient of the sum.
+    ``jax.value_and_grad`` for a function with two values. Both gradients see one
+    dropout mask and one set of batch statistics. Each value has a backward pass of its
+    own, only through what that value depends on. That costs up to 5/3 of the gradient
+    of the sum.
 
     Args:
       fun: returns ``(loss, penalty)``, two real scalars, which may differ in dtype; or
@@ -33,20 +32,19 @@ def pair_value_and_grad(
         pytrees of floating-point or complex arrays.
       argnums: which positional argument, or arguments, to differentiate.
       has_aux: whether ``fun`` returns auxiliary data beside the values.
-      allow_int: whether arrays of integers, booleans or random keys may be among the
-        differentiated ones. Their gradients are zeros of dtype ``float0``.
+      allow_int: whether arrays of integers, booleans or random keys may be among them,
+        whose gradients are zeros of dtype ``float0``.
 
     Returns:
       A function with the arguments of ``fun`` that returns ``((loss, penalty), pair)``,
-      or ``(((loss, penalty), aux), pair)`` with ``has_aux``. The pair is a
-      :class:`GradientPair`, each half of which is shaped like the argument at
-      ``argnums``, or is a tuple of such if ``argnums`` is a sequence. Where a value
-      does not depend on an array, its gradient is zeros.
+      or ``(((loss, penalty), aux), pair)`` with ``has_aux``. Each half of the
+      :class:`GradientPair` is shaped like the argument at ``argnums``, or is a tuple of
+      such if ``argnums`` is a sequence.
 
     Raises:
       TypeError: if ``argnums`` is no integer or sequence of integers; from the
         function returned, if an argument at ``argnums`` is missing or not
-        differentiable, or ``fun`` returns anything else than it should.
+        differentiable, or ``fun`` does not return what it should.
       ValueError: from the function returned, if a negative argnum is out of range.
 
     Examples:
@@ -73,30 +71,27 @@ def pair_value_and_grad(
         flat, treedef = jax.tree_util.tree_flatten_with_path([args[i] for i in places])
         leaves = [leaf for _, leaf in flat]
         smooth = [_is_smooth(path, x, places, allow_int) for path, x in flat]
+        point = [x for x, s in zip(leaves, smooth, strict=True) if s]
+
+        def merge(moved, others):
+            moved, pairs = iter(moved), zip(smooth, others, strict=True)
+            return treedef.unflatten(next(moved) if s else x for s, x in pairs)
 
         def call(moved):
-            moved = iter(moved)
-            dynamic = treedef.unflatten(
-                next(moved) if s else x for x, s in zip(leaves, smooth, strict=True)
-            )
             full = list(args)
-            for i, argument in zip(places, dynamic, strict=True):
+            for i, argument in zip(places, merge(moved, leaves), strict=True):
                 full[i] = argument
             return unpack(fun(*full, **kwargs), has_aux)
 
-        point = [x for x, s in zip(leaves, smooth, strict=True) if s]
         values, tangents, aux = jax.linearize(call, point, has_aux=True)
 
-        # Of jax.vjp's pullback one would ask for (1, 0) and (0, 1), and the zero would
-        # be sent back through layers on which only the other value depends. What is
-        # transposed for one value does not contain them.
+        # The pullback of jax.vjp would take (1, 0) and (0, 1), and send the zero back
+        # through layers on which only the other value depends.
         def half(which):
             pullback = jax.linear_transpose(lambda t: tangents(t)[which], point)
-            gradients = iter(pullback(jnp.ones_like(values[which]))[0])
-            whole = treedef.unflatten(
-                next(gradients) if s else np.zeros(jnp.shape(x), jax.dtypes.float0)
-                for x, s in zip(leaves, smooth, strict=True)
-            )
+            (gradients,) = pullback(jnp.ones_like(values[which]))
+            none = [np.zeros(jnp.shape(x), jax.dtypes.float0) for x in leaves]
+            whole = merge(gradients, none)
             return whole[0] if one else tuple(whole)
 
         pair = GradientPair(empirical=half(0), regularizer=half(1))
@@ -106,7 +101,6 @@ def pair_value_and_grad(
 
 
 def index(argnum: Any) -> int:
-    """``argnum`` as an integer."""
     try:
         return operator.index(argnum)
     except TypeError:
@@ -145,10 +139,11 @@ def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool
 
 def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
     """``((loss, penalty), aux)`` from what ``fun`` returned, checked."""
-    values, aux = output if has_aux and _is_pair(output) else (output, None)
-    if (has_aux and not _is_pair(output)) or not (
-        _is_pair(values) and all(map(_is_real_scalar, values))
-    ):
+    values: Any = output
+    aux = None
+    if has_aux:
+        values, aux = output if _is_pair(output) else (None, None)
+    if not _is_pair(values) or not all(map(_is_real_scalar, values)):
         expected = "((loss, penalty), aux)" if has_aux else "(loss, penalty)"
         raise TypeError(
             f"`fun` must return {expected}, with real floating-point scalars as loss "
@@ -167,7 +162,7 @@ def _is_real_scalar(x: Any) -> bool:
 
 
 def _shown(output: Any) -> str:
-    """``output`` as its kind: ``(float32[], float32[8])``, or ``dict``."""
+    """Its kind, such as ``(float32[], float32[8])``, or ``dict``."""
     if type(output) is tuple:
         return f"({', '.join(map(_shown, output))})"
     if hasattr(output, "shape") and hasattr(output, "dtype"):

@@ -24,10 +24,9 @@ def nnx_pair_value_and_grad(
 ) -> Callable[..., Any]:
     """Evaluates a loss, a penalty, and both gradients, for functions of NNX modules.
 
-    :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` is to
-    ``jax.value_and_grad``. The forward pass runs once: batch statistics, random
-    streams, and any other variable of a module among the arguments, are updated once
-    and in place.
+    It is to :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` is to
+    ``jax.value_and_grad``. Batch statistics, random streams, and any other variables of
+    the modules among the arguments are updated once and in place.
 
     Args:
       fun: returns ``(loss, penalty)``, two real scalars, or ``((loss, penalty), aux)``
@@ -41,15 +40,13 @@ def nnx_pair_value_and_grad(
         number. Give the optimizer's ``wrt``.
 
     Returns:
-      A function with the arguments of ``fun`` that returns ``((loss, penalty), pair)``,
-      or ``(((loss, penalty), aux), pair)``. Each half of the pair is an ``nnx.State``
-      (for an argument that is not a module: its arrays' gradients, with a state in
-      place of each module in it), or a tuple of such if ``argnums`` is a sequence.
+      As :func:`dtnh_jax.pair_value_and_grad`. In each half of the pair there is an
+      ``nnx.State`` in place of each module.
 
     Raises:
       TypeError: see :func:`dtnh_jax.pair_value_and_grad`.
-      ValueError: if an argument is named twice in ``argnums``, or a negative argnum is
-        out of range.
+      ValueError: from the function returned, if ``argnums`` names an argument twice,
+        or a negative argnum is out of range.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -70,13 +67,13 @@ def nnx_pair_value_and_grad(
       (2, 1)
     """
     one = not isinstance(argnums, Sequence)
-    filters = _filters([argnums] if one else argnums, wrt)
+    filters = [_number_and_filter(x, wrt) for x in ([argnums] if one else argnums)]
+    if not filters:
+        raise TypeError("`argnums` must name an argument, got none")
 
     @functools.wraps(fun)
     def pair_fun(*args, **kwargs):
-        wanted = {
-            _value_and_grad.place(n, len(args)): keep for n, keep in filters.items()
-        }
+        wanted = {_value_and_grad.place(n, len(args)): keep for n, keep in filters}
         if len(wanted) < len(filters):
             raise ValueError(f"`argnums` names an argument twice: {argnums}")
         flat, treedef = jax.tree_util.tree_flatten_with_path(
@@ -129,16 +126,8 @@ def nnx_pair_value_and_grad(
     return pair_fun
 
 
-def _filters(argnums: Sequence[Any], wrt: Any) -> dict[int, Any]:
-    """The predicate of each argument to differentiate, by its number."""
-    filters = {}
-    for entry in argnums:
-        given = isinstance(entry, nnx.DiffState)
-        number = _value_and_grad.index(entry.argnum if given else entry)
-        if number in filters:
-            raise ValueError(f"`argnums` names argument {number} twice")
-        keep = entry.filter if given else wrt
-        filters[number] = nnx.filterlib.to_predicate(keep)
-    if not filters:
-        raise TypeError("`argnums` must name an argument, got none")
-    return filters
+def _number_and_filter(entry: Any, wrt: Any) -> tuple[int, Any]:
+    if not isinstance(entry, nnx.DiffState):
+        entry = nnx.DiffState(entry, wrt)
+    number = _value_and_grad.index(entry.argnum)
+    return number, nnx.filterlib.to_predicate(entry.filter)

@@ -262,7 +262,7 @@ CALL = functools.partial(nnx_pair_value_and_grad, losses)
             "argument 2 is not floating-point",
         ),
         (lambda: CALL(4)(Model(0), *ARGS), TypeError, "needs at least 5 positional"),
-        (lambda: CALL((0, 0)), ValueError, "names argument 0 twice"),
+        (lambda: CALL((0, 0))(Model(0), *ARGS), ValueError, "names an argument twice"),
         (lambda: CALL((0, -4))(Model(0), *ARGS), ValueError, "names an argument twice"),
         (lambda: CALL(0.5), TypeError, "integers, got 0.5"),
         (lambda: CALL(()), TypeError, "got none"),
