@@ -24,7 +24,7 @@ _HOW_TO_PAIR = (
 
 
 def positive(name: str, value: Any) -> None:
-    _number(name, value, "must be positive", lambda x: x > 0)
+    _number(name, value, "must be positive and finite", lambda x: 0 < x < math.inf)
 
 
 def not_negative(name: str, value: Any) -> None:

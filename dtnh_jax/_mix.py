@@ -1,7 +1,5 @@
 """Several regularizers as one, each scaled to unit norm."""
 
-import functools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -147,8 +145,7 @@ def _mix(
 
     def mixed(*arrays: jax.Array) -> jax.Array:
         wide = (_precision.accumulate_in(dtype, x) for x in arrays)
-        parts = map(_precision.times, wide, factors)
-        kind = functools.reduce(jnp.promote_types, (x.dtype for x in arrays))
-        return functools.reduce(operator.add, parts).astype(kind)
+        total = sum(map(_precision.times, wide, factors))
+        return jnp.astype(total, _precision.promoted(arrays))
 
     return layout.build(map(mixed, *lists))

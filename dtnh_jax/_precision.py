@@ -1,5 +1,6 @@
 """In which type sums are taken, whatever the type of the arrays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,12 @@ def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return x.astype(np.result_type(dtype, np.complex64))
     return x.astype(dtype)
+
+
+def promoted(arrays: Sequence[jax.Array]) -> np.dtype:
+    """The dtype of a sum of the arrays."""
+    with jax.numpy_dtype_promotion("standard"):  # the user's may be strict
+        return jnp.result_type(*(x.dtype for x in arrays))
 
 
 def times(x: jax.Array, factor: Any) -> jax.Array:

@@ -140,9 +140,8 @@ def remainders(
 
 def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:
     """``d = u + r'`` for one array, in the dtype to which ``u`` and ``r`` promote."""
-    with jax.numpy_dtype_promotion("standard"):  # the user's may be strict
-        dtype = jnp.promote_types(base.dtype, like.dtype)
-    return (base.astype(remainder.dtype) + remainder).astype(dtype)
+    total = base.astype(remainder.dtype) + remainder
+    return total.astype(_precision.promoted([base, like]))
 
 
 def _along(

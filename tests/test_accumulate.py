@@ -424,7 +424,7 @@ def updated(tx, given):
         (
             lambda: multi_steps(dtnh(), 0),
             ValueError,
-            "`every_k` must be positive, got 0",
+            "`every_k` must be positive and finite, got 0",
         ),
         (lambda: multi_steps(dtnh(), 2.0), TypeError, "must be an integer or a sched"),
         (lambda: multi_steps(dtnh(), "2"), TypeError, "`every_k` must be a number"),

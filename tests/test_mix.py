@@ -155,7 +155,7 @@ def test_dtypes(dtype):
         )
 
 
-def test_float32_beside_bfloat16(lenient_promotion):
+def test_float32_beside_bfloat16():
     """Each array as precise as its most precise member."""
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), G)
     pair, _ = mix_regularizers(l2()).update(

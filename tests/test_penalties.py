@@ -470,7 +470,7 @@ S = arrays(0, LOGITS)
         (
             lambda: logit_distillation(S, S, 0.0),
             ValueError,
-            "`temperature` must be positive, got 0.0",
+            "`temperature` must be positive and finite, got 0.0",
         ),
         (lambda: logit_distillation(S, S, -1), ValueError, "positive, got -1"),
         (lambda: logit_distillation(S, S, "2"), TypeError, "must be a number, got '2'"),
