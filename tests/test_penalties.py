@@ -472,7 +472,7 @@ S = arrays(0, LOGITS)
             ValueError,
             "`temperature` must be positive and finite, got 0.0",
         ),
-        (lambda: logit_distillation(S, S, -1), ValueError, "positive, got -1"),
+        (lambda: logit_distillation(S, S, -1), ValueError, "positive and finite, got -1"),
         (lambda: logit_distillation(S, S, "2"), TypeError, "must be a number, got '2'"),
         (
             lambda: logit_distillation(S, S, mask=jnp.ones(4, int)),
