@@ -6,14 +6,16 @@ compared with their plain weighted sum; the steady rule is
 `chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(lr))`, compared with
 `optax.adamw(lr)`. All of one size are compiled in turn, in one process, several times
 over: each time a new function is traced and lowered, then compiled by XLA, without a
-persistent cache. Medians are given. The compile ratio is that of the sums of both
-times. A last table has the exponent p of a fit, seconds ~ arrays^p.
+persistent cache. Medians are given; programs that take long are compiled fewer times.
+The compile ratio is that of the sums of both times. The exponent p is of a fit,
+seconds ~ arrays^p: 1 is linear growth.
 
 Temporaries are what XLA sets aside besides arguments and results, as a share of the
 parameters: for the networks above and for the arrays of ResNet-50.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +65,9 @@ class Compile(Timed):
     arrays: tuple[int, ...] = (100, 316, 1000)
     """Numbers of arrays."""
     compilations: int = 3
-    """How often each program is compiled."""
+    """How often each program is compiled,"""
+    patience: float = 35.0
+    """unless that takes longer than this for all programs of a size and form, in s."""
     seconds: float = 2.0
     """Time for the calls of all programs of one size and form."""
 
@@ -88,8 +92,13 @@ class Compile(Timed):
 
     def _timed(self, n: int, name: str, case: Case) -> Iterator[Row]:
         builds = _builds(shapes.layers(n), np.dtype(np.float32), case)
-        times = 1 if self.quick else self.compilations
-        rounds = [{key: build() for key, build in builds.items()} for _ in range(times)]
+        rounds: list[dict[str, Program]] = []
+        began = time.perf_counter()
+        while not rounds or (
+            len(rounds) < (1 if self.quick else self.compilations)
+            and time.perf_counter() - began < self.patience
+        ):
+            rounds.append({key: build() for key, build in builds.items()})
         programs = rounds[-1]
         trace, xla = (
             {key: np.array([getattr(x[key], what) for x in rounds]) for key in builds}
@@ -107,7 +116,7 @@ class Compile(Timed):
                 "compile_ratio": ratio(whole["ours"], whole["reference"]),
                 "trace_s": {s: float(np.median(trace[k])) for s, k in sides.items()},
                 "xla_s": {s: float(np.median(xla[k])) for s, k in sides.items()},
-                "compilations": times,
+                "compilations": len(rounds),
                 "ms": {s: quartiles(1e3 * calls[k]) for s, k in sides.items()},
                 "ratio": ratio(calls[ours], calls[case.reference]),
                 "repetitions": len(calls[ours]),
