@@ -132,7 +132,9 @@ def both(said, division, rule, maker, how):
         ("prefix", "leaf", "reference", "l2_sp", "jit"),
         ("prefix", "labels", "inner", "l2_sp", "jit"),
         ("tree", "layer", "inner", "mix", "vmap"),
-        ("tree", "layer", "paper", "mix", "eager"),
+        pytest.param(
+            *("tree", "layer", "paper", "mix", "eager"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_unrolled_and_scanned_are_the_same(said, division, rule, maker, how):
