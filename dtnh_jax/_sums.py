@@ -27,6 +27,12 @@ def products(
     they are. The sum of an array that several devices hold is divided by their number,
     so that it counts once in the total.
     """
+    if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
+        # What several sums convert, XLA for a CPU stores in float32; told apart by the
+        # barrier, each of them converts as it adds up.
+        pairs = jax.lax.platform_dependent(
+            list(pairs), cpu=jax.lax.optimization_barrier, default=lambda x: x
+        )
     rows = [_of_families(a, b, groups, axes, dtype) for a, b in pairs]
     return _axes.total(axes, jnp.stack(rows))
 
