@@ -58,7 +58,7 @@ RESNET50 = {
 
 @dataclasses.dataclass(frozen=True)
 class Compile(Timed):
-    """Compile time and temporaries of an update; about three minutes."""
+    """Compile time and temporaries of an update; about four minutes."""
 
     name = "compile"
 
