@@ -84,7 +84,13 @@ def by_nnx(model, *args, argnums=0):
     return values, GradientPair(*gradients), copy
 
 
-@pytest.mark.parametrize("transform", [lambda f: f, nnx.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        pytest.param(lambda f: f, id="eager", marks=pytest.mark.slow),
+        pytest.param(nnx.jit, id="jit"),
+    ],
+)
 def test_as_two_calls_but_updated_once(transform):
     model = Model(0)
     expected_values, expected, after = by_nnx(model, *ARGS)
