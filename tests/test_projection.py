@@ -165,8 +165,10 @@ def test_nothing_is_amplified_where_squares_underflow(few, many):
             g_, r_, p_ = check.vectors(g, r, projected)
             assert check.norm(p_) <= check.norm(r_) * (1 + check.SLACK * EPS)
             if not np.array_equal(projected, r):
+                # Sums of so many equal numbers are rounded alike in every term.
+                eps = EPS * np.log2(SIZE) / 4
                 size = check.norm(r_)
-                check.assert_close(p_, check.project(g_, r_), EPS, size=size)
+                check.assert_close(p_, check.project(g_, r_), eps, size=size)
             elif check.dot(g_, r_) < -1e-3:
                 shortest = min(check.norm(g_), check.norm(r_)) / SIZE**0.5
                 assert shortest < 1.01 * BORDER * (FEW / SIZE) ** 0.5
