@@ -1,7 +1,6 @@
-"""How long, in what batches and with which optimizer to train."""
+"""How to train, whatever the method."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,8 +9,8 @@ import optax
 
 from experiments.errors import InputError, unknown
 
-# The direction that each makes of a gradient; the learning rate is applied after it.
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+# What each makes of a gradient; the learning rate is applied after it.
+OPTIMIZERS = {
     "sgd": lambda: optax.trace(decay=0.9),  # momentum
     "adam": optax.scale_by_adam,
 }
@@ -33,7 +32,7 @@ class Recipe:
     """
 
     steps: int = 200
-    batch_size: int = 50
+    batch_size: int = 10
     learning_rate: float = 0.01
     optimizer: str = "sgd"
     falls_at: float = 1.0
@@ -47,6 +46,10 @@ class Recipe:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 < self.falls_at <= 1:
             raise InputError(f"falls_at must be in 0..1, got {self.falls_at}")
+
+    def direction(self) -> optax.GradientTransformation:
+        """The optimizer without its learning rate."""
+        return OPTIMIZERS[self.optimizer]()
 
     def schedule(self, learning_rate: jax.Array) -> Any:
         """The learning rate, or the function from the step to it if it falls."""

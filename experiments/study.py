@@ -1,36 +1,152 @@
-"""What the demo and the studies have in common: their options, and what they check."""
+"""A study: the settings that are compared, each of which is a cell.
+
+A study is a config, one file each in ``configs``. ``run`` trains its cells, one after
+the other, and appends what each came to to ``cells.jsonl``; ``report`` makes tables and
+figures of that file.
+"""
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Self
 
 from experiments.errors import InputError
+from experiments.methods import method
+from experiments.recipe import Recipe
+from experiments.sources import Photographs, SmallImages
+from experiments.training.loop import CHUNKS
 
-LEAST = {"seeds": 2, "per_class": 1, "steps": 1, "epochs": 1}
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Place:
+    """Where methods are compared: they share everything here, and the seeds."""
+
+    source: str
+    target: str
+    optimizer: str
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What one cell is; it is trained once for each seed.
+
+    Attributes:
+      place: source, target, optimizer and batch size.
+      learning_rate: of fine-tuning.
+      method: a name that ``methods.method`` knows.
+      weight: λ; ``None`` for a method without a regularizer.
+    """
+
+    place: Place
+    learning_rate: float
+    method: str
+    weight: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Options of a study on few images of a small target, from pretrained networks."""
+    """Tasks x recipes x methods x weights, each with all seeds.
 
-    out: Path = Path("runs")
-    """Folder for the results; made where it is missing."""
-    cache: Path = Path("runs/cache")
-    """Folder where pretrained networks are kept between runs."""
-    seeds: int = 10
-    """Independent repetitions, at least 2: pretraining, images, head and order vary."""
-    per_class: int = 3
-    """Training images of each class of the target; the others are held out."""
-    steps: int = 200
-    """Updates in fine-tuning, of 10 images each."""
-    epochs: int = 20
-    """Passes over the source in pretraining."""
-    quiet: bool = False
-    """Print the table alone, no progress."""
+    With validation images the step at which training stops is chosen, among ten equally
+    far apart, and the report chooses λ: by validation accuracy, the mean over seeds.
+    With ``learning_rates`` as well, methods without a regularizer are trained at each
+    of them, and the others at the one that is best for plain fine-tuning.
 
-    def check(self) -> None:
-        """Raises an ``InputError`` for what can be seen to be wrong before any work."""
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"{name} must be at least {least}, got {getattr(self, name)}"
-                )
+    Attributes:
+      title: of the report.
+      images: what the names of data sets and sources stand for, and which network.
+      tasks: sources and targets, by name.
+      methods: names that ``methods.method`` knows.
+      weights: λ.
+      recipes: how to fine-tune; of the steps, batch size, rate and optimizer.
+      pretraining: how the sources are learned.
+      seeds: independent repetitions: pretraining, images, head and order vary.
+      per_class: training images per class of the target.
+      validation_per_class: images per class to validate on; 0 for none.
+      test: held-out images that are tested on, at most; ``None`` for all.
+      learning_rates: see above; as many as there are weights, or none.
+
+    Raises:
+      InputError: if these do not fit together.
+    """
+
+    title: str
+    images: SmallImages | Photographs
+    tasks: tuple[tuple[str, str], ...]
+    methods: tuple[str, ...]
+    weights: tuple[float, ...]
+    recipes: tuple[Recipe, ...]
+    pretraining: Recipe
+    seeds: int
+    per_class: int
+    validation_per_class: int = 0
+    test: int | None = None
+    learning_rates: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        for field in ("tasks", "methods", "weights", "recipes"):
+            if not getattr(self, field):
+                raise InputError(f"{field} of a study must name at least one")
+        for name in self.methods:
+            method(name)
+        if min(self.weights) <= 0:
+            raise InputError(f"λ must be positive, got {min(self.weights):g}")
+        if self.seeds < 2:
+            raise InputError(f"seeds must be at least 2, got {self.seeds}")
+        if len(self.learning_rates) not in (0, len(self.weights)):
+            raise InputError(
+                "every method is to have as many trials, got "
+                f"{len(self.weights)} weights and {len(self.learning_rates)} learning "
+                "rates"
+            )
+        if self.learning_rates and not self.validation_per_class:
+            raise InputError("learning rates are chosen on validation images: none")
+        if self.validation_per_class and any(r.steps % CHUNKS for r in self.recipes):
+            raise InputError(f"with validation, steps must be a multiple of {CHUNKS}")
+
+    def cells(self, rates: Mapping[Place, float] | None = None) -> Iterator[Setting]:
+        """All settings, in the order in which they run.
+
+        Args:
+          rates: the learning rate of the methods with a λ, where it is chosen already;
+            the recipe's elsewhere.
+        """
+        for source, target in self.tasks:
+            for recipe in self.recipes:
+                place = Place(source, target, recipe.optimizer, recipe.batch_size)
+                rate = (rates or {}).get(place, recipe.learning_rate)
+                for name in self.methods:
+                    if method(name).rule is None:
+                        for one in self.learning_rates or (rate,):
+                            yield Setting(place, one, name, None)
+                    else:
+                        for weight in self.weights:
+                            yield Setting(place, rate, name, weight)
+
+    def recipe(self, setting: Setting) -> Recipe:
+        """How the cell is trained."""
+        (found,) = (
+            recipe
+            for recipe in self.recipes
+            if (recipe.optimizer, recipe.batch_size)
+            == (setting.place.optimizer, setting.place.batch_size)
+        )
+        return dataclasses.replace(found, learning_rate=setting.learning_rate)
+
+    def quick(self) -> Self:
+        """A form that shows that the study runs, and nothing more."""
+
+        def short(recipe: Recipe) -> Recipe:
+            return dataclasses.replace(recipe, steps=min(recipe.steps, CHUNKS))
+
+        return dataclasses.replace(
+            self,
+            images=self.images.quick(),
+            tasks=self.tasks[-2:],
+            weights=self.weights[:2],
+            recipes=tuple(map(short, self.recipes[:1])),
+            pretraining=short(self.pretraining),
+            seeds=2,
+            test=100,
+            learning_rates=self.learning_rates[:2],
+        )
