@@ -73,13 +73,13 @@ def test_rows_run_downwards_and_columns_lie_at_their_steps():
 def test_the_title_is_worked_out_from_all_reports():
     table = np.full((2, 1000), 0.1)
     table[1, ::2] = -1e-3  # its means over several steps are above 0
-    title = "Conflict in 25 % of the steps and groups shown,\nmost in layer1 (50 %)"
+    title = "Conflict in 25% of the steps and groups shown,\nmost in layer1 (50%)"
     assert plot(table).get_title() == title
-    assert plot(table[:1]).get_title() == "Conflict in 0 % of the steps shown"
+    assert plot(table[:1]).get_title() == "Conflict in 0% of the steps shown"
     removed = plot([[0.1, 0.3], [0.5, 0.7]], value="removed").get_title()
-    assert removed.startswith("40 % of the regularizer removed, on average,\nmost in")
+    assert removed.startswith("40% of the regularizer removed, on average,\nmost in")
     rate = plot([[0.0, 0.2], [1.0, 0.6]], value="rate").get_title()
-    assert "40 % of the steps and groups so far,\nmost in layer1 (60 %)" in rate
+    assert "40% of the steps and groups so far,\nmost in layer1 (60%)" in rate
 
 
 def test_pull_is_drawn_up_to_its_largest_finite_value():
@@ -93,9 +93,10 @@ def test_pull_is_drawn_up_to_its_largest_finite_value():
     assert mesh.colorbar.extend == "max"
     grey = luma(ax, np.linspace(0, 3, 100))
     assert np.all(np.diff(grey) < 0)
-    first, second = ax.get_title().split("\n")
-    assert first == "The regularizer pulls 1 times as hard as"
-    assert second == "the optimizer (median), hardest in layer0 (3)"
+    assert ax.get_title() == (
+        "The regularizer pulls 1 times as hard as\nthe optimizer (median),\n"
+        "most in layer0 (3)"
+    )
     (mesh,) = plot([[0.25, 0.5]], value="pull").collections
     assert mesh.get_clim() == (0, 1)
     assert mesh.colorbar.extend == "neither"
@@ -128,7 +129,7 @@ def test_nan_is_left_out_and_hatched():
     ax = plot([[0.1, np.nan, -0.2]])
     values, _ = drawn(ax)
     np.testing.assert_array_equal(values.mask, [[False, True, False]])
-    assert ax.get_title() == "Conflict in 50 % of the steps shown"
+    assert ax.get_title() == "Conflict in 50% of the steps shown"
     assert ax.get_xlabel() == "step (hatched: NaN)"
     assert ax.patch.get_hatch()
     assert not plot([[0.1]]).patch.get_hatch()
@@ -153,16 +154,16 @@ def test_sixty_long_names_are_readable_in_a_figure_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"reports": []}, ValueError, "at least one report"),
-        ({"reports": [{}]}, ValueError, "at least one group"),
-        ({"reports": reports_of([[0.1]])[0]}, TypeError, r"list of dicts .* at \[0\]"),
-        ({"reports": [{"a": {}}, 3]}, TypeError, r"list of dicts .* got 3 at \[1\]"),
+        ({"reports": []}, ValueError, "must hold a report"),
+        ({"reports": [{}]}, ValueError, "must hold a report of a group"),
+        ({"reports": reports_of([[0.1]])[0]}, ValueError, r"must be dicts .* at \[0\]"),
+        ({"reports": [{"a": {}}, 3]}, ValueError, r"must be dicts .* got 3 at \[1\]"),
         ({"reports": [{"skipped": 3}]}, TypeError, "group 'skipped' must have"),
         ({"reports": [{"a": {"rate": 1}}]}, TypeError, "have one number 'cosine'"),
         (
             {"reports": [{"a": {}, "b": {}}, {"a": {}, "c": {}}]},
             ValueError,
-            r"differs from the first in \['b', 'c'\] at \[1\]",
+            r"dicts of the same groups.* got .*'c'.* at \[1\]",
         ),
         ({"value": "conflict"}, ValueError, '`value` must be one of "cosine"'),
         ({"steps": [1]}, ValueError, r"`steps` must be 2 numbers, got \[1\]"),
@@ -186,7 +187,7 @@ def test_mapped_reports_are_refused_and_the_advice_works():
     with pytest.raises(TypeError, match=r"after jax\.vmap, plot one run"):
         plot_conflict(reports)
     one = [jax.tree.map(lambda x: x[0], report) for report in reports]
-    assert "100 %" in plot_conflict(one, ax=new_axes()).get_title()
+    assert "100%" in plot_conflict(one, ax=new_axes()).get_title()
 
 
 def test_without_matplotlib_it_says_how_to_install_it(monkeypatch):
