@@ -1,4 +1,4 @@
-"""The file ``cells.jsonl`` of a study that can be cut short and goes on where it was.
+"""The file ``cells.jsonl`` of a study, which can be cut short and resumed.
 
 Its first line says versions, device and settings (``provenance.about``); then every
 finished cell is one line, written at once.
@@ -12,8 +12,13 @@ from experiments.errors import InputError
 from experiments.provenance import about
 
 
-def resume(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, Any]]:
     """The records of the cells that are done; starts the file if there is none.
+
+    Args:
+      path: the file.
+      settings: what determines the cells.
+      total: how many cells there are to be.
 
     Raises:
       InputError: if the file holds a study with other settings.
@@ -24,7 +29,7 @@ def resume(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     path.write_text(whole)
     found = _records(whole, path)
     if not found:
-        append(path, {"record": "about", **about(settings)})
+        append(path, {"record": "about", **about(settings), "cells": total})
         return []
     header, *cells = found
     if header["config"] != settings:

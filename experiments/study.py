@@ -7,7 +7,7 @@ figures of that file.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Any, Self
 
 from experiments.errors import InputError
 from experiments.methods import method
@@ -41,6 +41,17 @@ class Setting:
     learning_rate: float
     method: str
     weight: float | None
+
+    def record(self) -> dict[str, Any]:
+        """As a line of ``cells.jsonl`` has it."""
+        flat = dataclasses.asdict(self)
+        return {**flat.pop("place"), **flat}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """The setting of such a line."""
+        place = Place(*(record[field.name] for field in dataclasses.fields(Place)))
+        return cls(place, record["learning_rate"], record["method"], record["weight"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,24 @@
-"""The grids that can be run by name, one subject a file."""
+"""The studies, one file each; the docstring says how to run one and what came out."""
 
-from experiments.configs import (
-    delta,
-    paper_caltech256,
-    paper_cifar10,
-    paper_indoor67,
-    photographs,
-    small,
-)
-from experiments.grid.config import Grid
+import importlib
+import pkgutil
 
-CONFIGS: dict[str, Grid] = {
-    "small": small.GRID,
-    "delta": delta.GRID,
-    "photographs": photographs.GRID,
-    "paper-caltech256-30": paper_caltech256.GRID_30,
-    "paper-caltech256-60": paper_caltech256.GRID_60,
-    "paper-indoor67": paper_indoor67.GRID,
-    "paper-cifar10": paper_cifar10.GRID,
-}
+from experiments.errors import unknown
+from experiments.study import Study
+
+
+def names() -> list[str]:
+    """Of all studies, as the command line has them."""
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+
+
+def study(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+      InputError: if there is none, with the known ones.
+    """
+    if name not in names():
+        raise unknown("study", name, names())
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return module.STUDY

@@ -1,15 +1,18 @@
 """DELTA and its forms on the pairs of `small`, at its smallest and its full batch.
 
-Command: ``python -m experiments grid delta``, then
-``python -m experiments report runs/grid/delta``. Expected: about 15 minutes on two
-cores (180 cells; projected from single cells, not yet run as a whole).
+Command: ``python -m experiments run delta``. Expected: about 20 minutes on two cores
+(180 cells; projected from single cells, not run as a whole yet). Result: none yet.
 """
 
 import dataclasses
 
 from experiments.configs import small
-from experiments.methods import family
 
-GRID = dataclasses.replace(
-    small.GRID, methods=("plain", *family("delta")), batch_sizes=(10, 100)
+_RULES = "sum", "global", "layer", "drop", "drop-capped"
+
+STUDY = dataclasses.replace(
+    small.STUDY,
+    title="DELTA on small images",
+    methods=("plain", *(f"delta/{rule}" for rule in _RULES)),
+    recipes=small.STUDY.recipes[::2],
 )

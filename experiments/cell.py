@@ -1,0 +1,185 @@
+"""One cell of a study: one setting, trained and tested with every seed."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtnh_jax import conflict_report
+from experiments import networks
+from experiments.data import Dataset, few_shot
+from experiments.methods import Method
+from experiments.recipe import Recipe
+from experiments.training import delta
+from experiments.training.evaluate import probabilities, right
+from experiments.training.loop import Fitted, Job, fit
+
+# Each use of a seed's key has its own number, so that no two draw the same randomness.
+HEAD, ORDER, TEST = 1, 2, 3
+# To how many points the curves of a cell are thinned.
+POINTS = 40
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target:
+    """A target task for ``S`` seeds: each seed has its own few training images.
+
+    Attributes:
+      dataset: all images.
+      train: int32 ``[S, n]``, indices of each seed's training images.
+      test: int32 ``[S, m]``, indices of each seed's held-out images.
+      validation: int32 ``[S, v]``, indices of the images by which to choose when to
+        stop; ``None`` to train to the end.
+    """
+
+    dataset: Dataset
+    train: np.ndarray
+    test: np.ndarray
+    validation: np.ndarray | None = None
+
+    @property
+    def seeds(self) -> int:
+        return len(self.train)
+
+    def keys(self, use: int) -> jax.Array:
+        """A random key for each seed."""
+        keys = jax.vmap(jax.random.key)(jnp.arange(self.seeds))
+        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, use)
+
+
+def few_shot_target(
+    dataset: Dataset,
+    per_class: int,
+    seeds: int,
+    *,
+    validation_per_class: int = 0,
+    test: int | None = None,
+) -> Target:
+    """The target task for seeds 0, 1, ..., no image in two of its parts.
+
+    Args:
+      dataset: what to split.
+      per_class: training images per class.
+      seeds: how many splits.
+      validation_per_class: validation images per class; 0 for none.
+      test: at most so many test images; ``None`` for all that are left.
+
+    Raises:
+      InputError: if a class has too few images.
+    """
+
+    def split(seed: int) -> tuple[np.ndarray, ...]:
+        drawn, left = few_shot(dataset, per_class + validation_per_class, seed)
+        by_class = np.argsort(dataset.labels[drawn], kind="stable")
+        ranked = drawn[by_class].reshape(dataset.classes, -1)
+        train, validation = np.split(ranked, [per_class], axis=1)
+        if not validation_per_class:
+            train = drawn  # in the order in which they were drawn
+        if test is not None:
+            left = np.random.default_rng([seed, TEST]).permutation(left)[:test]
+        return train.ravel(), validation.ravel(), left
+
+    parts = zip(*map(split, range(seeds)), strict=True)
+    train, validation, held_out = map(np.stack, parts)
+    return Target(
+        dataset, train, held_out, validation if validation_per_class else None
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Pretrained networks, one per seed, each with its seed's new head, and a target.
+
+    A seed fixes the pretrained network, the training images, the new head and the order
+    of the images: all methods see the same, so their differences can be taken by seed.
+
+    Attributes:
+      spec: of the networks, with the target's classes.
+      params: every array has a leading axis of seeds.
+      target: the task.
+    """
+
+    spec: networks.Spec
+    params: networks.Params
+    target: Target
+
+    @functools.cached_property
+    def channel_weights(self) -> dict[str, jax.Array]:
+        """DELTA's, which take long to find."""
+        members = self.target.dataset, self.target.train
+        return delta.channel_weights(self.spec, self.params, *members)
+
+    def job(self, method: Method, weight: float | None, recipe: Recipe) -> Job:
+        """Fine-tuning by one method; ``weight`` is λ, ``None`` without a regularizer."""
+        target = self.target
+        return Job(
+            self.spec, method, recipe, weight or 0.0, self.params, target.dataset,
+            target.train, target.keys(ORDER),
+            self.channel_weights if "delta" in method.regularizers else None,
+            target.validation,
+        )  # fmt: skip
+
+
+def pair(spec: networks.Spec, pretrained: networks.Params, target: Target) -> Pair:
+    """Gives pretrained networks new heads for the target's classes."""
+    spec = dataclasses.replace(spec, classes=target.dataset.classes)
+    head = jax.vmap(spec.init)(target.keys(HEAD))["head"]
+    return Pair(spec, {**pretrained, "head": head}, target)
+
+
+def train(
+    job: Job, target: Target, advanced: Callable[[float], None] = lambda _: None
+) -> dict[str, Any]:
+    """Trains and tests; gives the cell's record, as ``summary`` makes it."""
+    began = time.perf_counter()
+    fitted = fit(job, advanced)
+    found = probabilities(
+        job.spec, fitted.params, job.dataset, target.test, job.recipe.crop
+    )
+    accuracy = right(found, job.dataset, target.test)
+    record = summary(fitted, accuracy)
+    return {**record, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def summary(fitted: Fitted, accuracy: np.ndarray) -> dict[str, Any]:
+    """What is kept of a run, as JSON can hold it.
+
+    Args:
+      fitted: the run.
+      accuracy: on test images, a share for each seed.
+
+    Returns:
+      ``accuracy`` and ``validation`` in percent, by seed, at ``step``; ``loss`` in
+      nats, ``cosine`` and ``pull`` by group, the means over seeds and neighbouring
+      steps.
+    """
+    record: dict[str, Any] = {
+        "step": fitted.step,
+        "accuracy": _rounded(100 * accuracy),
+        "loss": _thinned(fitted.trace.loss),
+    }
+    if fitted.validation is not None:
+        best = np.nanargmax(fitted.validation.mean(axis=1))
+        record["validation"] = _rounded(100 * fitted.validation[best])
+    if fitted.trace.cosine is not None:
+        record["groups"] = list(conflict_report(fitted.opt_state))
+        record["conflict_rate"] = round(float(fitted.trace.conflict.mean()), 4)
+        record["cosine"] = _thinned(fitted.trace.cosine)
+        record["pull"] = _thinned(fitted.trace.pull)
+    return record
+
+
+def _thinned(values: np.ndarray) -> list:
+    """From ``[S, T, ...]`` to the mean over seeds, in ``POINTS`` parts of the steps."""
+    steps = values.mean(axis=0)
+    parts = np.array_split(steps, min(POINTS, len(steps)))
+    return _rounded(np.stack([part.mean(axis=0) for part in parts]))
+
+
+def _rounded(values: np.ndarray) -> list:
+    return np.round(np.asarray(values, np.float64), 4).tolist()

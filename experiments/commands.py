@@ -1,0 +1,66 @@
+"""The commands that run a study and report it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from experiments import configs
+from experiments.progress import Reporter
+from experiments.report import publish
+from experiments.run import run
+from experiments.training.interruption import Interrupted
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run a study, or what is missing of it, and report it.
+
+    Writes cells.jsonl, report.md with its tables, and figures. The studies: demo (three
+    minutes on two cores), never-hurt, small, delta, photographs, paper-caltech256-30,
+    paper-caltech256-60, paper-indoor67, paper-cifar10; experiments/configs has one file
+    for each.
+    """
+
+    study: Positional[str]
+    """Which study."""
+    out: Path | None = None
+    """Folder for the results, by default runs/STUDY; made where it is missing."""
+    cache: Path = Path("runs/cache")
+    """Folder where pretrained networks are kept between runs."""
+    seeds: int | None = None
+    """Independent repetitions, at least 2; by default the study's own number."""
+    quick: bool = False
+    """2 seeds, 10 steps, 2 weights: shows that it runs, nothing more."""
+    quiet: bool = False
+    """Print the results alone, no progress."""
+
+    def __call__(self, console: Console) -> None:
+        study = configs.study(self.study)
+        study = study.quick() if self.quick else study
+        if self.seeds is not None:
+            study = dataclasses.replace(study, seeds=self.seeds)
+        out = self.out or Path("runs") / (self.study + "-quick" * self.quick)
+        reporter = Reporter(console, self.quiet)
+        try:
+            run(study, out, self.cache, reporter)
+        except Interrupted:
+            raise Interrupted(
+                f"interrupted; finished cells are in {out}/cells.jsonl, and the same "
+                "command resumes after them"
+            ) from None
+        publish(out, console)
+        reporter.say(f"written to {out}/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Make tables and figures anew from the cells.jsonl of a study, whole or not."""
+
+    folder: Positional[Path]
+    """Folder of the study."""
+
+    def __call__(self, console: Console) -> None:
+        publish(self.folder, console)

@@ -1,1 +1,0 @@
-"""What ``make demo`` runs: regularizers, each joined in three ways."""

@@ -1,0 +1,98 @@
+"""How important each channel is to the target task: the weights of DELTA.
+
+DELTA is distillation of feature maps in which a channel counts as much as the target
+task needs it: by the softmax, over the channels of a map, of how much the empirical
+loss rises when that channel of the pretrained network is set to zero. The loss is that
+of a new head trained on the frozen body's features.
+
+Two things differ from the paper. The softmax is multiplied by the number of channels,
+so that the weights average one and the same range of λ serves DELTA and KD. And the
+channels of all the network's feature maps count, not those of some chosen layers.
+
+References:
+  Li et al., `DELTA: Deep Learning Transfer using Feature Map with Attention for
+  Convolutional Networks <https://arxiv.org/abs/1901.09229>`_, 2019
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import networks
+from experiments.data import Dataset
+from experiments.training.step import cross_entropy
+
+# Enough for the training loss of the head to level off; Adam, the whole training set.
+HEAD_STEPS, HEAD_LEARNING_RATE = 200, 0.01
+
+
+def channel_weights(
+    architecture: networks.Spec,
+    params: networks.Params,
+    dataset: Dataset,
+    members: np.ndarray,
+) -> dict[str, jax.Array]:
+    """The weight of each channel, by feature map, float32 ``[S, channels]``, mean one.
+
+    Args:
+      architecture: of the networks.
+      params: the pretrained body and a new head; every array has a leading axis of
+        ``S``.
+      dataset: the images that ``members`` points into.
+      members: int32 ``[S, n]``, each seed's training images.
+    """
+    images, labels = dataset.images[members], dataset.labels[members]
+    rises = jax.vmap(functools.partial(_loss_rises, architecture))(
+        params, images, labels
+    )
+    return {
+        name: rise.shape[-1] * jax.nn.softmax(rise, axis=-1)
+        for name, rise in rises.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames="architecture")
+def _loss_rises(
+    architecture: networks.Spec, params: networks.Params, images: Any, labels: jax.Array
+) -> dict[str, jax.Array]:
+    """One seed: by how many nats the loss rises without each channel."""
+    params = {**params, "head": _trained_head(architecture, params, images, labels)}
+    network = architecture.build(params)
+    open_gates = {
+        name: jnp.ones(x.shape[-1]) for name, x in network.features(images).items()
+    }
+
+    def loss(gates):
+        return cross_entropy(networks.logits(network, images, gates), labels)
+
+    def loss_without(name, channel):
+        return loss({**open_gates, name: open_gates[name].at[channel].set(0.0)})
+
+    return {
+        name: jax.lax.map(functools.partial(loss_without, name), jnp.arange(gates.size))
+        - loss(open_gates)
+        for name, gates in open_gates.items()
+    }
+
+
+def _trained_head(architecture, params, images, labels) -> Any:
+    features = networks.last(architecture.build(params).features(images))
+
+    def loss(head):
+        network = architecture.build({**params, "head": head})
+        return cross_entropy(network.head(features), labels)
+
+    tx = optax.adam(HEAD_LEARNING_RATE)
+
+    def step(carry, _):
+        head, state = carry
+        updates, state = tx.update(jax.grad(loss)(head), state)
+        return (optax.apply_updates(head, updates), state), None
+
+    start = params["head"], tx.init(params["head"])
+    (head, _), _ = jax.lax.scan(step, start, length=HEAD_STEPS)
+    return head

@@ -1,0 +1,59 @@
+"""What trained networks answer."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments import networks
+from experiments.data import Dataset
+from experiments.training import augment
+
+# Images that are classified at once.
+BATCH = 500
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _probabilities(
+    spec: networks.Spec, params: networks.Params, seed: int, images: jax.Array
+) -> jax.Array:
+    network = spec.build(jax.tree.map(lambda x: x[seed], params))
+    return jax.nn.softmax(networks.logits(network, images))
+
+
+def probabilities(
+    spec: networks.Spec,
+    params: networks.Params,
+    dataset: Dataset,
+    members: np.ndarray,
+    crop: int | None = None,
+) -> np.ndarray:
+    """What each of ``S`` networks makes of its images, float32 ``[S, m, classes]``.
+
+    Args:
+      spec: of the networks.
+      params: every array has a leading axis of ``S``.
+      dataset: the images that ``members`` points into.
+      members: int32 ``[S, m]``, the images of each network.
+      crop: side in pixels of the middle part that it sees; ``None`` for all.
+    """
+    if jax.process_count() > 1:  # each process classifies all of them by itself
+        params = multihost_utils.process_allgather(params, tiled=True)
+
+    # One network and some images at a time: all at once would hold gigabytes.
+    def of_seed(seed: int) -> np.ndarray:
+        parts = np.array_split(members[seed], -(-members.shape[1] // BATCH))
+        found = []
+        for rows in parts:
+            images = dataset.images[rows]
+            images = images if crop is None else augment.middle(images, crop)
+            found.append(_probabilities(spec, params, seed, images))
+        return np.concatenate(jax.device_get(found))
+
+    return np.stack([of_seed(seed) for seed in range(len(members))])
+
+
+def right(shares: np.ndarray, dataset: Dataset, members: np.ndarray) -> np.ndarray:
+    """The share of right answers, ``[S]``, of what ``probabilities`` gives."""
+    return (shares.argmax(axis=-1) == dataset.labels[members]).mean(axis=-1)

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: the run is to save and end, at the same step in all processes."""
+
+import signal
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Interrupted(Exception):
+    """A run that ended before its last step, and can be resumed; the message says so."""
+
+
+class Interruption:
+    """Notes the first signal; a second one ends the process as usual.
+
+    With several processes JAX's coordination service listens to SIGTERM and agrees on
+    the step, about a second later. A context manager, for the main thread.
+    """
+
+    SIGNALS = signal.SIGINT, signal.SIGTERM
+
+    def __init__(self):
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if jax.process_count() == 1:
+            self._before = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, *_: object) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def reached(self, step: int) -> bool:
+        """Whether ``step`` is the one to end with; to be asked at every step."""
+        if jax.process_count() == 1:
+            return self._asked
+        return multihost_utils.reached_preemption_sync_point(step)

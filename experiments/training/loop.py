@@ -1,0 +1,312 @@
+"""The training loop: pretraining, studies and ``finetune`` all go through it.
+
+One network per seed is trained, all at once: a ``lax.scan`` over steps, mapped over
+seeds. A run is cut into chunks of equal length, so that there is one compilation and
+still something to show, to validate and to save while it goes.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import networks
+from experiments.data import Dataset
+from experiments.methods import Method
+from experiments.recipe import Recipe, batch_order
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.devices import Layout, layout
+from experiments.training.evaluate import probabilities, right
+from experiments.training.interruption import Interrupted, Interruption
+from experiments.training.step import Measured, State, Teacher, step
+
+# A run is validated, saved and shown about this many times...
+CHUNKS = 10
+# ... and of what the steps measure, the means over so many parts of a chunk are kept.
+POINTS = 4
+# Images of one chunk, at most, in bytes.
+CHUNK_BYTES = 2**28
+# Folded into a seed's key, so that the order of the images does not depend on the crop.
+CROP = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """What is trained: ``S`` networks, one per seed. It determines every number.
+
+    Attributes:
+      spec: of the networks.
+      method: how the regularizer, if any, joins the empirical gradient.
+      recipe: steps, batch size, learning rate, optimizer.
+      weight: λ.
+      params: where each seed starts; every array has a leading axis of ``S``.
+      dataset: the images that ``train`` and ``validation`` point into: uint8 images, or
+        activations of a frozen part, as the network takes them.
+      train: int32 ``[S, n]``, each seed's training images.
+      keys: ``[S]`` random keys, for each seed's order of the images and their crops.
+      channel_weights: of DELTA, ``[S, channels]`` for each feature map, else ``None``.
+      validation: int32 ``[S, v]``, the images by which the step to stop at is chosen;
+        ``None`` to train to the end.
+    """
+
+    spec: networks.Spec
+    method: Method
+    recipe: Recipe
+    weight: float
+    params: networks.Params
+    dataset: Dataset
+    train: np.ndarray
+    keys: jax.Array
+    channel_weights: dict[str, jax.Array] | None = None
+    validation: np.ndarray | None = None
+
+    @property
+    def chunks(self) -> int:
+        """Into how many the run is cut: more than ``CHUNKS`` where images are large."""
+        steps = self.recipe.steps
+        few = max(n for n in range(1, CHUNKS + 1) if steps % n == 0)
+        image = math.prod(self.dataset.images.shape[1:]) * self.dataset.images.itemsize
+        batch = image * self.recipe.batch_size * len(self.train)
+        fitting = max(1, CHUNK_BYTES // batch)
+        return min(
+            n
+            for n in range(few, steps + 1, few)
+            if steps % n == 0 and steps // n <= fitting
+        )
+
+
+class Progress(NamedTuple):
+    """How far a run is: what a checkpoint holds. The shapes do not change.
+
+    Attributes:
+      state: of all seeds after the last chunk.
+      trace: means of what the steps measured, ``[S, points, ...]``; NaN where the run
+        has not been yet.
+      validation: accuracy after each chunk, ``[chunks, S]``, NaN likewise; ``None``
+        without validation images.
+      best: the parameters after the chunk of the highest mean validation accuracy, the
+        first of equals; ``None`` without validation images.
+    """
+
+    state: State
+    trace: Measured
+    validation: Any = None
+    best: Any = None
+
+
+class Fitted(NamedTuple):
+    """What a run comes to.
+
+    Attributes:
+      params: the best by validation, or the last.
+      opt_state: the last.
+      trace: as in ``Progress``.
+      validation: as in ``Progress``.
+      step: after which ``params`` were taken.
+    """
+
+    params: networks.Params
+    opt_state: Any
+    trace: Measured
+    validation: np.ndarray | None
+    step: int
+
+
+class _Program(NamedTuple):
+    """What one compiled program serves; the learning rate of its recipe is traced."""
+
+    spec: networks.Spec
+    method: Method
+    recipe: Recipe
+    points: int
+    over: Layout
+
+    def transformation(self, weight: Any = 0.0, learning_rate: Any = 0.0):
+        scalars = jnp.float32(weight), jnp.float32(learning_rate)
+        return self.method.transformation(*scalars, self.recipe)
+
+
+def fit(
+    job: Job,
+    advanced: Callable[[float], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    over: Layout | None = None,
+) -> Fitted:
+    """Trains to the last step, from the newest checkpoint if there is one.
+
+    Args:
+      job: what to train.
+      advanced: called after every chunk with the share of the run that it was.
+      checkpoints: where to save after every chunk; ``None`` not to.
+      over: the devices; by default all, each with the whole state.
+
+    Raises:
+      FloatingPointError: as soon as a loss is not finite; says where.
+      Interrupted: after Ctrl-C or SIGTERM, when the chunk is done and saved.
+    """
+    over = layout() if over is None else over
+    over.check_batch(job.recipe.batch_size)
+    chunks, steps = job.chunks, job.recipe.steps
+    length = steps // chunks
+    points = max(n for n in range(1, POINTS + 1) if length % n == 0)
+    recipe = dataclasses.replace(job.recipe, learning_rate=1.0)
+    program = _Program(job.spec, job.method, recipe, points, over)
+    teacher = Teacher(job.params, job.channel_weights) if job.method.distills else None
+    varied = over.whole((teacher, np.float32(job.weight), job.recipe.learning_rate))
+    order, keys = _draw(job)
+    progress, done = _begin(job, program), 0
+    if checkpoints is not None:
+        progress, done = checkpoints.restore(progress)
+    advanced(done / chunks)
+    with Interruption() as interruption:
+        while done < chunks:
+            now = slice(done * length, (done + 1) * length)
+            batches = _batches(job.dataset, order[:, now], over)
+            state, measured = _advance(
+                program, progress.state, *varied, *batches, over.whole(keys[:, now])
+            )
+            progress = _noted(job, progress, state, measured, done)
+            done += 1
+            _check(job, progress, done * length)
+            if checkpoints is not None:
+                checkpoints.save(done, progress)
+            advanced(1 / chunks)
+            if interruption.reached(done) and done < chunks:
+                raise Interrupted(f"stopped at step {done * length} of {steps}")
+    if progress.validation is None:
+        params, at = progress.state.params, chunks
+    else:
+        params, at = progress.best, _best(progress.validation) + 1
+    return Fitted(
+        params, progress.state.opt_state, progress.trace, progress.validation,
+        at * length,
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
+def _advance(
+    program: _Program,
+    state: State,
+    teacher: Teacher | None,
+    weight: jax.Array,
+    learning_rate: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    keys: jax.Array,
+) -> tuple[State, Measured]:
+    """Runs one chunk for every seed: the new state, and means ``[S, points, ...]``."""
+    tx = program.transformation(weight, learning_rate)
+
+    def one_seed(state, teacher, images, labels, keys):
+        def one_step(state, batch):
+            images, labels, key = batch
+            batch = images, labels, jax.random.wrap_key_data(key)
+            return step(
+                program.spec, program.method, program.recipe, tx, state, teacher, batch
+            )
+
+        return jax.lax.scan(one_step, state, (images, labels, keys))
+
+    state, measured = jax.vmap(one_seed)(state, teacher, images, labels, keys)
+
+    def means(x):
+        seeds, steps, *groups = x.shape
+        parts = program.points, steps // program.points
+        return x.reshape(seeds, *parts, *groups).mean(axis=2)
+
+    return program.over.divided(state), jax.tree.map(means, measured)
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _start(program: _Program, params: networks.Params) -> State:
+    tx = program.transformation()
+    return program.over.divided(State(params, jax.vmap(tx.init)(params)))
+
+
+def _begin(job: Job, program: _Program) -> Progress:
+    state = _start(program, program.over.whole(job.params))
+    dtnh: Any = optax.tree.get(state.opt_state, "DtnhState", None)
+    shape = len(job.train), job.chunks * program.points
+
+    def blank(*shape: int) -> np.ndarray:
+        return np.full(shape, np.nan, np.float32)
+
+    trace = Measured(blank(*shape))
+    if dtnh is not None:
+        groups = dtnh.conflict.cosine.shape[-1]
+        trace = Measured(*trace[:1], *(blank(*shape, groups) for _ in range(3)))
+    if job.validation is None:
+        return Progress(state, trace)
+    best = jax.tree.map(jnp.copy, state.params)
+    return Progress(state, trace, blank(job.chunks, len(job.train)), best)
+
+
+def _draw(job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """For each seed and step the rows of its batch, and the data of its random key."""
+    rows = jax.vmap(functools.partial(batch_order, recipe=job.recipe))(
+        job.keys, jnp.asarray(job.train)
+    )
+    crops = jax.vmap(jax.random.fold_in, in_axes=(0, None))(job.keys, CROP)
+    keys = jax.vmap(lambda key: jax.random.split(key, job.recipe.steps))(crops)
+    return np.asarray(rows), np.asarray(jax.random.key_data(keys))
+
+
+def _batches(dataset: Dataset, rows: np.ndarray, over: Layout) -> list[jax.Array]:
+    """Images and labels of the rows ``[S, steps, n]``; only this process's are read."""
+
+    def of(values: np.ndarray) -> jax.Array:
+        shape = (*rows.shape, *values.shape[1:])
+        return over.batches(shape, lambda index: values[rows[index[:3]]])
+
+    return [of(dataset.images), of(dataset.labels)]
+
+
+def _noted(
+    job: Job, before: Progress, state: State, measured: Measured, chunk: int
+) -> Progress:
+    """The progress after one more chunk."""
+    trace = jax.tree.map(np.copy, before.trace)
+    for whole, part in zip(trace, jax.device_get(measured), strict=True):
+        if part is not None:
+            points = part.shape[1]
+            whole[:, chunk * points : (chunk + 1) * points] = part
+    if job.validation is None:
+        return Progress(state, trace)
+    found = probabilities(
+        job.spec, state.params, job.dataset, job.validation, job.recipe.crop
+    )
+    validation = np.copy(before.validation)
+    validation[chunk] = right(found, job.dataset, job.validation)
+    best = before.best
+    if _best(validation) == chunk:  # copied: the next chunk overwrites the state
+        best = jax.tree.map(jnp.copy, state.params)
+    return Progress(state, trace, validation, best)
+
+
+def _best(validation: np.ndarray) -> int:
+    """The chunk of the highest mean accuracy, the first of equals."""
+    return int(np.nanargmax(validation.mean(axis=1)))
+
+
+def _check(job: Job, progress: Progress, done: int) -> None:
+    """Stops a run whose losses or parameters are not finite."""
+    losses = progress.trace.loss
+    known = losses[:, : losses.shape[1] * done // job.recipe.steps]
+    if not np.isfinite(known).all() or not _all_finite(progress.state.params):
+        raise FloatingPointError(
+            f"{job.method.label} (λ = {job.weight:g}, {job.recipe.optimizer}, learning "
+            f"rate {job.recipe.learning_rate:g}) on {job.dataset.name} has a loss or "
+            f"parameters that are not finite at step {done}; a lower learning rate or "
+            "λ may help"
+        )
+
+
+@jax.jit
+def _all_finite(params: networks.Params) -> jax.Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
