@@ -31,6 +31,7 @@ class Checkpoints:
         """
         self._settings = json.loads(json.dumps(settings))
         self._warn = warn
+        self._damaged: set[int] = set()
         self._manager = ocp.CheckpointManager(
             folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=KEEP)
         )
@@ -62,6 +63,7 @@ class Checkpoints:
             except InputError:
                 raise
             except Exception as error:  # Orbax raises whatever its parsers meet
+                self._damaged.add(step)
                 first = (str(error).splitlines() or [type(error).__name__])[0]
                 self._warn(f"checkpoint {step} cannot be read and is skipped: {first}")
             else:
@@ -69,7 +71,13 @@ class Checkpoints:
         return like, 0
 
     def save(self, step: int, tree: Any) -> None:
-        """Copies the tree and writes it in the background, after the one before."""
+        """Copies the tree and writes it in the background, after the one before.
+
+        A checkpoint of the same number stays unless it is damaged.
+        """
+        if step in self._damaged:
+            self._manager.delete(step)
+            self._damaged.remove(step)
         self._manager.save(
             step,
             args=ocp.args.Composite(

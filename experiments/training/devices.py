@@ -7,11 +7,13 @@ what a layer needs when it needs it.
 """
 
 import math
+import os
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.errors import InputError
@@ -19,16 +21,41 @@ from experiments.errors import InputError
 # Gathering an array costs a message, however small it is: below this it stays whole.
 SPLIT_FROM = 1024
 
+T = TypeVar("T")
+# How many processes there are, and which of them this one is.
+NUMBERS = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
 
 def join() -> None:
     """Joins this process with the others of a run, before JAX is used otherwise.
 
-    As everybody starts JAX on several hosts: the cluster (Slurm, Open MPI, Kubernetes,
-    TPU) is detected, or ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
-    ``JAX_PROCESS_ID`` name it.
+    JAX detects Slurm, Open MPI, Kubernetes and TPUs. Elsewhere, and where that is not
+    what is meant, ``JAX_COORDINATOR_ADDRESS`` (host and port of the first process),
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say which processes there are.
+
+    Raises:
+      InputError: if neither does.
     """
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize()
+    try:  # JAX itself reads the first of them alone
+        count, index = (
+            int(os.environ[x]) if x in os.environ else None for x in NUMBERS
+        )
+        jax.distributed.initialize(num_processes=count, process_id=index)
+    except ValueError as error:
+        raise InputError(
+            f"cannot join the other processes: {error} Where JAX detects no cluster, "
+            f"JAX_COORDINATOR_ADDRESS, {' and '.join(NUMBERS)} must be set"
+        ) from error
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """What ``make`` gives: in the first process, then in the others, from its cache."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("made")
+        return make()
+    made = make()
+    multihost_utils.sync_global_devices("made")
+    return made
 
 
 class Layout(NamedTuple):
@@ -86,7 +113,10 @@ class Layout(NamedTuple):
         return jax.tree.map(one, tree)
 
 
-def layout(state: Literal["data", "fsdp"] = "data") -> Layout:
-    """Over all devices there are."""
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), (AxisType.Auto,))
+def layout(
+    state: Literal["data", "fsdp"] = "data", devices: int | None = None
+) -> Layout:
+    """Over all devices there are, or the first so many."""
+    chosen = jax.devices()[:devices]
+    mesh = jax.make_mesh((len(chosen),), ("data",), (AxisType.Auto,), devices=chosen)
     return Layout(mesh, state)

@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 
 class Interrupted(Exception):
-    """A run that ended before its last step, and can be resumed; the message says so."""
+    """A run that was told to end; the message says where it did."""
 
 
 class Interruption:

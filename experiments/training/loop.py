@@ -1,7 +1,7 @@
 """The training loop: pretraining, studies and ``finetune`` all go through it.
 
 One network per seed is trained, all at once: a ``lax.scan`` over steps, mapped over
-seeds. A run is cut into chunks of equal length, so that there is one compilation and
+seeds. A run is cut into pieces of equal length, so that there is one compilation and
 still something to show, to validate and to save while it goes.
 """
 
@@ -26,12 +26,13 @@ from experiments.training.evaluate import probabilities, right
 from experiments.training.interruption import Interrupted, Interruption
 from experiments.training.step import Measured, State, Teacher, step
 
-# A run is validated, saved and shown about this many times...
+# A run is validated and saved this many times, or less often where that does not divide
+# its steps: after every chunk.
 CHUNKS = 10
-# ... and of what the steps measure, the means over so many parts of a chunk are kept.
+# Images of one piece, at most, in bytes: a chunk of large images has several pieces.
+PIECE_BYTES = 2**28
+# Of what the steps measure, the means over so many parts of a piece are kept.
 POINTS = 4
-# Images of one chunk, at most, in bytes.
-CHUNK_BYTES = 2**28
 # Folded into a seed's key, so that the order of the images does not depend on the crop.
 CROP = 1
 
@@ -67,17 +68,19 @@ class Job:
     validation: np.ndarray | None = None
 
     @property
-    def chunks(self) -> int:
-        """Into how many the run is cut: more than ``CHUNKS`` where images are large."""
+    def chunk(self) -> int:
+        """Steps after which the run is validated and saved, again and again."""
         steps = self.recipe.steps
-        few = max(n for n in range(1, CHUNKS + 1) if steps % n == 0)
+        return steps // max(n for n in range(1, CHUNKS + 1) if steps % n == 0)
+
+    @property
+    def piece(self) -> int:
+        """Steps that are on the devices at once: a chunk, or a part of one."""
         image = math.prod(self.dataset.images.shape[1:]) * self.dataset.images.itemsize
         batch = image * self.recipe.batch_size * len(self.train)
-        fitting = max(1, CHUNK_BYTES // batch)
-        return min(
-            n
-            for n in range(few, steps + 1, few)
-            if steps % n == 0 and steps // n <= fitting
+        fitting = max(1, PIECE_BYTES // batch)
+        return max(
+            n for n in range(1, self.chunk + 1) if self.chunk % n == 0 and n <= fitting
         )
 
 
@@ -85,7 +88,7 @@ class Progress(NamedTuple):
     """How far a run is: what a checkpoint holds. The shapes do not change.
 
     Attributes:
-      state: of all seeds after the last chunk.
+      state: of all seeds after the last piece.
       trace: means of what the steps measured, ``[S, points, ...]``; NaN where the run
         has not been yet.
       validation: accuracy after each chunk, ``[chunks, S]``, NaN likewise; ``None``
@@ -142,19 +145,21 @@ def fit(
 
     Args:
       job: what to train.
-      advanced: called after every chunk with the share of the run that it was.
+      advanced: called with the share of the run that was done before, then after every
+        piece with the share that it was.
       checkpoints: where to save after every chunk; ``None`` not to.
-      over: the devices; by default all, each with the whole state.
+      over: the devices; by default as many as divide a batch, each with the whole
+        state.
 
     Raises:
       FloatingPointError: as soon as a loss is not finite; says where.
-      Interrupted: after Ctrl-C or SIGTERM, when the chunk is done and saved.
+      Interrupted: after Ctrl-C or SIGTERM, when the piece is done and saved.
     """
-    over = layout() if over is None else over
+    if over is None:
+        over = layout(devices=math.gcd(job.recipe.batch_size, jax.device_count()))
     over.check_batch(job.recipe.batch_size)
-    chunks, steps = job.chunks, job.recipe.steps
-    length = steps // chunks
-    points = max(n for n in range(1, POINTS + 1) if length % n == 0)
+    steps, piece = job.recipe.steps, job.piece
+    points = max(n for n in range(1, POINTS + 1) if piece % n == 0)
     recipe = dataclasses.replace(job.recipe, learning_rate=1.0)
     program = _Program(job.spec, job.method, recipe, points, over)
     teacher = Teacher(job.params, job.channel_weights) if job.method.distills else None
@@ -163,30 +168,31 @@ def fit(
     progress, done = _begin(job, program), 0
     if checkpoints is not None:
         progress, done = checkpoints.restore(progress)
-    advanced(done / chunks)
+    advanced(done / steps)
     with Interruption() as interruption:
-        while done < chunks:
-            now = slice(done * length, (done + 1) * length)
+        while done < steps:
+            now = slice(done, done + piece)
             batches = _batches(job.dataset, order[:, now], over)
             state, measured = _advance(
                 program, progress.state, *varied, *batches, over.whole(keys[:, now])
             )
+            done += piece
             progress = _noted(job, progress, state, measured, done)
-            done += 1
-            _check(job, progress, done * length)
-            if checkpoints is not None:
+            _check(job, progress, done)
+            stops = interruption.reached(done)
+            if checkpoints is not None and (stops or done % job.chunk == 0):
                 checkpoints.save(done, progress)
-            advanced(1 / chunks)
-            if interruption.reached(done) and done < chunks:
-                raise Interrupted(f"stopped at step {done * length} of {steps}")
+            advanced(piece / steps)
+            if stops:
+                raise Interrupted(f"stopped at step {done} of {steps}")
     if progress.validation is None:
-        params, at = progress.state.params, chunks
+        params, at = progress.state.params, steps
     else:
-        params, at = progress.best, _best(progress.validation) + 1
+        params = progress.best
+        at = (_best(progress.validation) + 1) * job.chunk
     return Fitted(
-        params, progress.state.opt_state, progress.trace, progress.validation,
-        at * length,
-    )  # fmt: skip
+        params, progress.state.opt_state, progress.trace, progress.validation, at
+    )
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
@@ -200,7 +206,7 @@ def _advance(
     labels: jax.Array,
     keys: jax.Array,
 ) -> tuple[State, Measured]:
-    """Runs one chunk for every seed: the new state, and means ``[S, points, ...]``."""
+    """Runs one piece for every seed: the new state, and means ``[S, points, ...]``."""
     tx = program.transformation(weight, learning_rate)
 
     def one_seed(state, teacher, images, labels, keys):
@@ -232,7 +238,8 @@ def _start(program: _Program, params: networks.Params) -> State:
 def _begin(job: Job, program: _Program) -> Progress:
     state = _start(program, program.over.whole(job.params))
     dtnh: Any = optax.tree.get(state.opt_state, "DtnhState", None)
-    shape = len(job.train), job.chunks * program.points
+    steps = job.recipe.steps
+    shape = len(job.train), steps // job.piece * program.points
 
     def blank(*shape: int) -> np.ndarray:
         return np.full(shape, np.nan, np.float32)
@@ -244,7 +251,7 @@ def _begin(job: Job, program: _Program) -> Progress:
     if job.validation is None:
         return Progress(state, trace)
     best = jax.tree.map(jnp.copy, state.params)
-    return Progress(state, trace, blank(job.chunks, len(job.train)), best)
+    return Progress(state, trace, blank(steps // job.chunk, len(job.train)), best)
 
 
 def _draw(job: Job) -> tuple[np.ndarray, np.ndarray]:
@@ -268,23 +275,27 @@ def _batches(dataset: Dataset, rows: np.ndarray, over: Layout) -> list[jax.Array
 
 
 def _noted(
-    job: Job, before: Progress, state: State, measured: Measured, chunk: int
+    job: Job, before: Progress, state: State, measured: Measured, done: int
 ) -> Progress:
-    """The progress after one more chunk."""
+    """The progress after one more piece, which ends at step ``done``."""
     trace = jax.tree.map(np.copy, before.trace)
     for whole, part in zip(trace, jax.device_get(measured), strict=True):
         if part is not None:
             points = part.shape[1]
-            whole[:, chunk * points : (chunk + 1) * points] = part
+            end = done // job.piece * points
+            whole[:, end - points : end] = part
     if job.validation is None:
         return Progress(state, trace)
+    if done % job.chunk:
+        return before._replace(state=state, trace=trace)
     found = probabilities(
         job.spec, state.params, job.dataset, job.validation, job.recipe.crop
     )
+    chunk = done // job.chunk - 1
     validation = np.copy(before.validation)
     validation[chunk] = right(found, job.dataset, job.validation)
     best = before.best
-    if _best(validation) == chunk:  # copied: the next chunk overwrites the state
+    if _best(validation) == chunk:  # copied: the next piece overwrites the state
         best = jax.tree.map(jnp.copy, state.params)
     return Progress(state, trace, validation, best)
 
