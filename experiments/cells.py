@@ -26,15 +26,16 @@ def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, A
     settings = json.loads(json.dumps(settings))  # as it is read from a file
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = _whole_lines(path) if path.exists() else ""
-    path.write_text(whole)
+    with path.open("ab") as file:
+        file.truncate(len(whole.encode()))
     found = _records(whole, path)
     if not found:
         append(path, {"record": "about", **about(settings), "cells": total})
         return []
     header, *cells = found
-    if header["config"] != settings:
+    if (there := header.get("config")) != settings:
         raise InputError(
-            f"{path} holds a study with {header['config']}, not {settings}; give "
+            f"{path} holds a study with {there}, not {settings}; give "
             "another --out, or remove the file"
         )
     return cells

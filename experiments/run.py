@@ -1,20 +1,22 @@
-"""Runs the cells of a study that are missing; each is a line of ``cells.jsonl`` at once.
+"""Runs the cells of a study that are missing; each is a line of ``cells.jsonl``.
 
 A cell whose training diverges is done, and says so. One that fails for any other reason
-says that, and is tried again when the study is run again; the others go on.
+says that, and is tried again when the study is run again; the others are still run.
 """
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import cell, cells
 from experiments.errors import InputError
-from experiments.methods import method
+from experiments.methods import PLAIN, method
 from experiments.progress import Reporter
-from experiments.report.choose import rates
-from experiments.study import Setting, Study
+from experiments.study import Place, Setting, Study
 from experiments.training.interruption import Interrupted
 
 
@@ -30,7 +32,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
     Raises:
       InputError: if a data set is unknown, not there or too small, or the folder holds
         another study.
-      Interrupted: after Ctrl-C or SIGTERM.
+      Interrupted: after Ctrl-C or SIGTERM while a network trains.
     """
     # All of them now: what is wrong is to be said before hours of work.
     targets = {
@@ -55,16 +57,17 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
         return name, cell.pair(study.images.spec, params, targets[target])
 
     def missing() -> list[Setting]:
-        """The settings without a result, of which the learning rate is known."""
+        """The settings without a result."""
         finished = {Setting.of(x) for x in done if "error" not in x}
-        chosen = rates(done, study.learning_rates)
-        return [x for x in study.cells(chosen) if x not in finished]
+        return [x for x in study.cells(rates(study, done)) if x not in finished]
 
     with reporter.study(sum(_work(study, x) for x in missing())):
         # The rates that plain fine-tuning chooses are those of the second half.
         for weighted in (False, True):
             for setting in missing():
                 if (setting.weight is not None) != weighted:
+                    continue
+                if weighted and setting.place not in rates(study, done):
                     continue
                 name, pair = pair_of(setting.place.source, setting.place.target)
                 names = {"from": name, "to": pair.target.dataset.name}
@@ -73,6 +76,35 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
                     outcome = _outcome(study, setting, pair, advanced)
                 done.append({"record": "cell", **setting.record(), **names, **outcome})
                 cells.append(path, done[-1])
+
+
+def rates(study: Study, done: Iterable[Mapping[str, Any]]) -> dict[Place, float]:
+    """The learning rate at which plain fine-tuning is best on validation images.
+
+    A regularizer that is tried at a rate that suits it worse than plain fine-tuning
+    would lose for that alone.
+
+    Args:
+      study: what is planned.
+      done: records of its cells.
+
+    Returns:
+      By place, where all of the study's rates were tried and one gave a result; of
+      equal ones the smallest. A study with one rate has nothing to choose.
+    """
+    if not study.learning_rates:
+        return {setting.place: setting.learning_rate for setting in study.cells()}
+    tried: dict[Place, dict[float, float]] = {}
+    for record in done:
+        if record["method"] == PLAIN and "error" not in record:
+            setting = Setting.of(record)
+            mean = np.mean(record["validation"]) if "validation" in record else -np.inf
+            tried.setdefault(setting.place, {})[setting.learning_rate] = float(mean)
+    return {
+        place: max(sorted(means), key=means.__getitem__)
+        for place, means in tried.items()
+        if len(means) == len(study.learning_rates) and max(means.values()) > -np.inf
+    }
 
 
 def _check_batches(study: Study, targets: dict[str, cell.Target]) -> None:
@@ -110,7 +142,7 @@ def _outcome(study, setting, pair, advanced) -> dict[str, Any]:
         return cell.train(job, pair.target, advanced)
     except FloatingPointError as error:
         return {"diverged": str(error)}
-    except Interrupted:
+    except (InputError, Interrupted):
         raise
     except Exception as error:  # whatever it is, the other cells are not to be lost
         return {"error": f"{type(error).__name__}: {error}"}
