@@ -1,0 +1,123 @@
+"""What a study came to, read from the records of ``cells.jsonl``."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.methods import PLAIN, method
+from experiments.statistics import Estimate, difference, estimate
+from experiments.study import Place, Setting
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell(Setting):
+    """A setting, and what its seeds came to.
+
+    Attributes:
+      record: its line of ``cells.jsonl``.
+      plain: test accuracy of plain fine-tuning at the same place and learning rate, by
+        seed in percent; ``None`` where there is none.
+    """
+
+    record: Record
+    plain: Sequence[float] | None = None
+
+    @functools.cached_property
+    def accuracy(self) -> Estimate | None:
+        """On test images, in percent; ``None`` where there is no result."""
+        return estimate(self.record["accuracy"]) if "accuracy" in self.record else None
+
+    @functools.cached_property
+    def gain(self) -> Estimate | None:
+        """Accuracy minus that of plain fine-tuning, in points, paired by seed."""
+        if self.accuracy is None or self.plain is None:
+            return None
+        return difference(self.record["accuracy"], self.plain)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it did where plain fine-tuning did not."""
+        return "diverged" in self.record and self.plain is not None
+
+    @property
+    def trial(self) -> str:
+        """What tells it from other cells of its method and place."""
+        rate = f"learning rate {self.learning_rate:g}"
+        return f"λ = {self.weight:g}" if self.weight else rate
+
+
+def read_cells(records: Iterable[Record]) -> list[Cell]:
+    """The cells of a study, each once: of several records of one the last counts."""
+    latest: dict[tuple, Cell] = {}
+    for record in records:
+        if record["record"] == "cell":
+            cell = Cell(**vars(Setting.of(record)), record=record)
+            trial = cell.weight or cell.learning_rate
+            latest[cell.place, cell.method, trial] = cell
+
+    def plain(cell: Cell) -> Sequence[float] | None:
+        found = latest.get((cell.place, PLAIN, cell.learning_rate))
+        return found and found.record.get("accuracy")
+
+    return [dataclasses.replace(cell, plain=plain(cell)) for cell in latest.values()]
+
+
+def choose(cells: Iterable[Cell]) -> dict[tuple[Place, str], Cell]:
+    """By place and method, the trial of the highest mean validation accuracy.
+
+    The mean is over seeds, at the step that the trial itself chose by it. Of equal
+    trials, or without validation images, the smallest λ or learning rate is chosen. A
+    method is left out where none of its trials has a result.
+    """
+
+    def rank(cell: Cell) -> tuple[float, float, float]:
+        validation = float(np.mean(cell.record.get("validation", 0)))
+        return validation, -(cell.weight or 0), -cell.learning_rate
+
+    ranked = sorted((cell for cell in cells if cell.accuracy), key=rank)
+    return {(cell.place, cell.method): cell for cell in ranked}
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """The header of ``cells.jsonl`` and its cells, of a study whole or in part."""
+
+    header: Record
+    cells: Sequence[Cell]
+
+    @property
+    def config(self) -> Record:
+        """The ``Study`` as a dict."""
+        return self.header["config"]
+
+    @functools.cached_property
+    def names(self) -> dict[Place, tuple[str, str]]:
+        """By place, in the order of the study, what source and target are called."""
+        return {c.place: (c.record["from"], c.record["to"]) for c in self.cells}
+
+    @property
+    def methods(self) -> list[str]:
+        """Those with a λ."""
+        return [name for name in self.config["methods"] if method(name).rule]
+
+    def of(self, name: str, place: Place | None = None) -> list[Cell]:
+        """The cells of a method, at one place or at all, in the order of λ."""
+        own = [c for c in self.cells if c.method == name and place in (None, c.place)]
+        return sorted(own, key=lambda cell: cell.weight or 0)
+
+    def recipe(self, place: Place) -> str:
+        """How fine-tuning is done there, as far as places differ in it."""
+        text = ""
+        if len({other.optimizer for other in self.names}) > 1:
+            text += f", {place.optimizer}"
+        if len({other.batch_size for other in self.names}) > 1:
+            text += f", batches of {place.batch_size}"
+        return text
+
+    def title(self, place: Place) -> str:
+        return " → ".join(self.names[place]) + self.recipe(place)

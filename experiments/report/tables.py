@@ -1,0 +1,150 @@
+"""The differences to plain fine-tuning: ``table.md``, ``ranges.md``, ``summary.md``."""
+
+from collections.abc import Callable, Iterable, Sequence
+from textwrap import fill
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from experiments.methods import FROZEN, PLAIN, RULES, method
+from experiments.report.results import Cell, Results, choose
+from experiments.statistics import LEVEL, Estimate, holm, number
+from experiments.study import Place
+
+NOTHING, DIVERGED = "–", "diverged"
+# Of the summary.
+HEADINGS = (
+    "method", "cells", "> 1 s.e. below", "> 2 s.e. below", "below (Holm)", "lowest",
+    "mean", "highest", "diverged", "worst cell",
+)  # fmt: skip
+Rows = Iterable[Sequence[str]]
+
+
+def table(headings: Sequence[str], rows: Rows, left: int = 1) -> str:
+    """A table in Markdown, with so many columns aligned to the left."""
+    rule = "|" + "---|" * left + "--:|" * (len(headings) - left)
+    lines = ["| " + " | ".join(row) + " |" for row in (headings, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def terminal(title: str, headings: Sequence[str], rows: Rows, left: int = 1) -> Table:
+    """The same for the terminal, where words wrap and numbers do not."""
+    # Narrow padding: with the usual one, 80 columns would cut numbers off.
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        show_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for i, heading in enumerate(headings):
+        justify = "left" if i < left else "right"
+        made.add_column(fill(heading, 9), justify=justify, no_wrap=i >= left)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def differences(results: Results, place: Place) -> tuple[str, list[str], list]:
+    """Title, headings and rows of one place; two columns are aligned to the left."""
+    weights, best = results.config["weights"], choose(results.cells)
+    baselines, rows = [], []
+    for name in (PLAIN, FROZEN):
+        if own := results.of(name, place):
+            accuracy = best.get((place, name), own[0]).accuracy
+            text = accuracy.percent if accuracy else DIVERGED
+            baselines.append(f"{method(name).label} {text}")
+    for name in results.methods:
+        if own := results.of(name, place):
+            texts = {cell.weight: _difference(cell) for cell in own}
+            numbers = (texts.get(weight, NOTHING) for weight in weights)
+            regularizer, rule = method(name).regularizer, name.split("/")[1]
+            rows.append((regularizer, RULES[rule].label, *numbers))
+    title = f"{results.title(place)}: {', '.join(baselines)}"
+    return title, ["regularizer", "rule", *(f"λ = {x:g}" for x in weights)], rows
+
+
+def _difference(cell: Cell) -> str:
+    if cell.gain:
+        return str(cell.gain)
+    return DIVERGED if "diverged" in cell.record else NOTHING
+
+
+def by_place(results: Results) -> str:
+    """``table.md``: a table of each place."""
+    parts = []
+    for place in results.names:
+        title, headings, rows = differences(results, place)
+        parts += [f"*{title}*", table(headings, rows, left=2)]
+    return "\n\n".join(parts) + "\n"
+
+
+def compared(results: Results, name: str, source: str | None = None) -> list[Cell]:
+    """The cells of a method with a difference to plain, and those that diverged.
+
+    Of one source, as tables call it, or of all.
+    """
+    own = [cell for cell in results.of(name) if cell.gain or cell.diverged]
+    return [cell for cell in own if source in (None, cell.record["from"])]
+
+
+def _extent(cells: Sequence[Cell], what: Sequence[Callable]) -> list[str]:
+    """The lowest difference, or the highest, or the mean, as ``what`` says."""
+    means = [cell.gain.mean for cell in cells if cell.gain]
+    return [number(each(means)) if means else NOTHING for each in what]
+
+
+def ranges(results: Results) -> str:
+    """``ranges.md``: lowest and highest difference of each method, by source."""
+    weights = results.config["weights"]
+    sources = list(dict.fromkeys(source for source, _ in results.names.values()))
+    rows = []
+    for name in results.methods:
+        texts = []
+        for source in sources:
+            own = compared(results, name, source)
+            low, high = _extent(own, (min, max))
+            low = DIVERGED if any(cell.diverged for cell in own) else low
+            texts.append(low if high in (low, NOTHING) else f"{low} … {high}")
+        rows.append((method(name).label, *texts))
+    span = f"λ = {min(weights):g} to {max(weights):g}"
+    first = f"points minus plain fine-tuning, {span}"
+    return table((first, *(f"from {source}" for source in sources)), rows) + "\n"
+
+
+def summarize(results: Results) -> list[tuple[str, ...]]:
+    """By method over all places and λ, a text for each of ``HEADINGS``."""
+    rows = []
+    for name in results.methods:
+        if own := compared(results, name):
+            # What diverged is below, and lower than all else.
+            t = [x.gain.t if x.gain else -np.inf for x in own]
+            p = [x.gain.p_below if x.gain else 0.0 for x in own]
+            counts = len(own), sum(x < -1 for x in t), sum(x < -2 for x in t)
+            surely = sum(x <= LEVEL for x in holm(p))
+            diverged = sum(cell.diverged for cell in own)
+            worst = min(own, key=lambda x: x.gain.mean if x.gain else -np.inf)
+            where = f"{results.title(worst.place)}, {worst.trial}"
+            extent = _extent(own, (min, np.mean, max))
+            texts = map(str, (*counts, surely, *extent, diverged, where))
+            rows.append((method(name).label, *texts))
+    return rows
+
+
+def summary(results: Results) -> str:
+    """``summary.md``: the table, the answer that it gives, and what its columns are."""
+    rows, seeds = summarize(results), results.config["seeds"]
+    one, two = (f"{100 * Estimate(-x, 1, seeds).p_below:.2g} %" for x in (1, 2))
+    answer = "Is any cell below plain fine-tuning?"
+    for word, none in (("Yes", False), ("No", True)):
+        if labels := [row[0] for row in rows if (row[4] == "0") is none]:
+            answer += f" {word}: {'; '.join(labels)}."
+    notes = (
+        f"- {answer}",
+        "- That is the column Holm: one-sided paired t-tests with Holm's correction "
+        "over the cells of a method. The probability that it counts any cell by chance "
+        "is at most 5 %.",
+        f"- A cell is a place and a λ. By chance alone, {one} of the cells are more "
+        f"than 1 standard error (s.e.) below plain fine-tuning, {two} more than 2 "
+        f"(t-distribution, {seeds} seeds). A cell that diverged counts as below; the "
+        "differences, in points, are of the others.",
+    )
+    return "\n".join([table(HEADINGS, rows), "", *notes]) + "\n"

@@ -1,0 +1,112 @@
+"""Writes the report of a study, whole or in part."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments import cells
+from experiments.errors import InputError
+from experiments.methods import method
+from experiments.provenance import in_words
+from experiments.report import choose, conflict, difference, tables
+from experiments.report.results import Results, read_cells
+
+# A study with more places prints the summary alone.
+PRINTED = 4
+
+
+def publish(folder: Path, console: Console) -> None:
+    """Writes tables and figures into ``folder``, and prints the tables.
+
+    Args:
+      folder: holds ``cells.jsonl``, of a study that may still be running.
+      console: to print on.
+
+    Raises:
+      InputError: if there is no study in ``folder``, or its file is damaged.
+    """
+    path = folder / "cells.jsonl"
+    if not path.is_file():
+        raise InputError(f"no study in {folder}: expected a file cells.jsonl there")
+    header, *records = cells.read(path)
+    # Of a line that was changed by hand nobody knows what is missing in it.
+    try:
+        results = Results(header, read_cells(records))
+        _write(folder, results)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged, or of another version: {type(error).__name__}: {error}"
+        ) from error
+    if len(results.names) <= PRINTED:
+        for place in results.names:
+            found = tables.differences(results, place)
+            console.print(tables.terminal(*found, left=2))
+    title = "Cells below plain fine-tuning, and differences to it in points"
+    rows = [row[:-1] for row in tables.summarize(results)]
+    console.print(tables.terminal(title, tables.HEADINGS[:-1], rows))
+
+
+def _write(folder: Path, results: Results) -> None:
+    texts = {
+        "summary.md": tables.summary(results),
+        "table.md": tables.by_place(results),
+        "ranges.md": tables.ranges(results),
+    }
+    figures = difference.draw(folder, results) + conflict.draw(folder, results)
+    blocks = [
+        f"# {results.config['title']}",
+        f"{in_words(results.header)} {results.header.get('note', '')}",
+        "\n".join(f"- {note}" for note in _notes(results)),
+        "## Summary\n\n" + texts["summary.md"],
+        "## Figures",
+        *(f"![{Path(name).stem.replace('-', ' ')}]({name})" for name in figures),
+        "## Differences to plain fine-tuning\n\n" + texts["table.md"],
+    ]
+    if results.config["validation_per_class"]:
+        texts["chosen.md"] = choose.markdown(results)
+        blocks.append("## Chosen trials\n\n" + texts["chosen.md"])
+    blocks.append("## Cells without a result\n\n" + "\n".join(_without(results)))
+    texts["report.md"] = "\n\n".join(block.strip() for block in blocks) + "\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _notes(results: Results) -> list[str]:
+    config = results.config
+    recipes = (
+        f"{recipe['steps']} steps of {recipe['batch_size']} images with "
+        f"{recipe['optimizer']}"
+        for recipe in config["recipes"]
+    )
+    notes = [
+        f"{config['per_class']} training images per class of the target; "
+        f"{', or '.join(recipes)}. {config['seeds']} seeds vary pretraining, images, "
+        "head and order.",
+        "A difference is test accuracy minus that of plain fine-tuning on the same "
+        "seeds, in points: mean ± standard error over seeds. Diverged: the loss of a "
+        "seed became infinite or NaN.",
+    ]
+    if images := config["validation_per_class"]:
+        notes.append(
+            f"{images} validation images per class choose trial and last step."
+        )
+    if config["learning_rates"]:
+        rates = ", ".join(f"{rate:g}" for rate in config["learning_rates"])
+        notes.append(
+            f"Methods without λ are tried at learning rates {rates}; those with λ have "
+            "the one that plain fine-tuning chose."
+        )
+    return notes
+
+
+def _without(results: Results) -> list[str]:
+    """A line for each cell that has no result, and one for those that were not run."""
+    lines = []
+    for cell in results.cells:
+        if not cell.accuracy:
+            what = results.title(cell.place), method(cell.method).label, cell.trial
+            why = cell.record.get("diverged") or cell.record["error"]
+            lines.append(f"- {', '.join(what)}: {' '.join(why.split())}")
+    if absent := results.header["cells"] - len(results.cells):
+        lines.append(f"- {absent} cells have not run yet.")
+    return lines or ["None."]
