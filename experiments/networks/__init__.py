@@ -1,9 +1,6 @@
-"""Networks in Flax NNX: what the training loop asks of one, and those that there are.
+"""Networks in Flax NNX: the small one of the studies, and pretrained ones."""
 
-``interface`` is what the loop knows; ``small`` the network of the studies on small
-images; ``upper`` makes a pretrained network, or its upper part, fit the interface.
-"""
-
+from experiments.networks.activations import activations
 from experiments.networks.efficientnet import EfficientNetLite0
 from experiments.networks.interface import (
     Gates,
@@ -19,22 +16,10 @@ from experiments.networks.resnet import ResNet
 from experiments.networks.small import Architecture
 from experiments.networks.staged import StagedNetwork
 from experiments.networks.upper import Upper
-from experiments.networks.weights import NETWORKS, load
+from experiments.networks.weights import NETWORKS, load, stages_of
 
 __all__ = [
-    "NETWORKS",
-    "Architecture",
-    "EfficientNetLite0",
-    "Gates",
-    "Network",
-    "Params",
-    "ResNet",
-    "Spec",
-    "StagedNetwork",
-    "Upper",
-    "anchor",
-    "gated",
-    "last",
-    "load",
-    "logits",
-]
+    "NETWORKS", "Architecture", "EfficientNetLite0", "Gates", "Network", "Params",
+    "ResNet", "Spec", "StagedNetwork", "Upper", "activations", "anchor", "gated",
+    "last", "load", "logits", "stages_of",
+]  # fmt: skip

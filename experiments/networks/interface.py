@@ -1,4 +1,4 @@
-"""What the training loop asks of a network, and what it makes of one."""
+"""What a training loop needs of a network, and the functions it applies to one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -6,25 +6,21 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-# Nested dicts of arrays; at the top "head", the layer that is new, beside the body's.
+# Nested dicts of arrays; at the top "head", the layer that is new, next to the body's.
 Params = dict[str, Any]
+# For each feature map, factors ``[channels]`` that its channels are multiplied by.
 Gates = Mapping[str, jax.Array]
 
 
 class Network(Protocol):
-    """A body that makes features, and a head that makes logits of the last of them."""
+    """A body that computes features, and a head that maps the last ones to logits."""
 
     head: Callable[[jax.Array], jax.Array]
 
-    def features(
-        self, images: Any, *, gates: Gates | None = None
-    ) -> dict[str, jax.Array]:
+    def features(self, images: Any, *, gates: Gates | None = None) -> dict[str, Any]:
         """The feature maps ``[n, ..., channels]``, by name, from input to output.
 
-        Args:
-          images: a batch, as the data set stores it: ``[n, ...]`` of any dtype.
-          gates: for each map, factors ``[channels]`` by which its channels are
-            multiplied before anything is made of them; ``None`` for all ones.
+        ``images`` are a batch as the data set stores it, ``[n, ...]`` of any dtype.
         """
         ...
 
@@ -64,5 +60,5 @@ def gated(name: str, x: jax.Array, gates: Gates | None) -> jax.Array:
 
 
 def anchor(params: Params) -> Params:
-    """Where a regularizer pulls to: the body as it is, ``None`` for the (new) head."""
+    """What a regularizer pulls to: the body as it is, ``None`` for the (new) head."""
     return {**params, "head": jax.tree.map(lambda _: None, params["head"])}

@@ -1,7 +1,4 @@
-"""ResNet-18, -50 and -101 in Flax NNX, equal to torchvision's to rounding.
-
-Attributes have torchvision's names wherever they can, so that porting weights is hardly
-more than a transposition.
+"""ResNet-18, -50 and -101 in Flax NNX, equal to torchvision's up to rounding.
 
 References:
   He et al., `Deep Residual Learning for Image Recognition
@@ -22,86 +19,50 @@ from experiments.networks.staged import StagedNetwork
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
+# By depth: the blocks of each stage, and the sizes of the convolutions in a block. Of
+# three (a "bottleneck"), the last has four times as many channels.
+DEPTHS = {
+    18: ((2, 2, 2, 2), (3, 3)),
+    50: ((3, 4, 6, 3), (1, 3, 1)),
+    101: ((3, 4, 23, 3), (1, 3, 1)),
+}
+
 # Flax' momentum is the share of the old value, PyTorch's (0.1) that of the new one.
 _Norm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
+_KERNEL_INIT = nnx.initializers.variance_scaling(2, "fan_out", "normal")
 
 
-def _conv(
-    features_in: int, features_out: int, size: int, stride: int, *, rngs: nnx.Rngs
-) -> nnx.Conv:
-    return nnx.Conv(
-        features_in,
-        features_out,
-        (size, size),
-        strides=stride,
-        # The same on both sides, as in PyTorch; "SAME" pads stride 2 on one side only.
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2, "fan_out", "normal"),
-        rngs=rngs,
-    )
+def _conv(features_in: int, features_out: int, size: int, stride: int, rngs: nnx.Rngs):
+    # Padding is the same on both sides, as in PyTorch; that of "SAME" is not.
+    kernel = {"padding": size // 2, "use_bias": False, "kernel_init": _KERNEL_INIT}
+    shape = features_in, features_out, (size, size)
+    return nnx.Conv(*shape, strides=stride, **kernel, rngs=rngs)
 
 
-def _shortcut(
-    features_in: int, features_out: int, stride: int, *, rngs: nnx.Rngs
-) -> nnx.Sequential | None:
-    """What fits the input of a block to its output; ``None`` where it does already."""
-    if stride == 1 and features_in == features_out:
-        return None
-    return nnx.Sequential(
-        _conv(features_in, features_out, 1, stride, rngs=rngs),
-        _Norm(features_out, rngs=rngs),
-    )
+class Block(nnx.Module):
+    """Convolutions, the first 3x3 of them with the stride, added to a shortcut."""
 
-
-class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions beside a shortcut."""
-
-    expansion = 1
-
-    def __init__(self, features_in: int, width: int, stride: int, *, rngs: nnx.Rngs):
-        self.conv1 = _conv(features_in, width, 3, stride, rngs=rngs)
-        self.bn1 = _Norm(width, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, 1, rngs=rngs)
-        self.bn2 = _Norm(width, rngs=rngs)
-        self.downsample = _shortcut(features_in, width, stride, rngs=rngs)
+    def __init__(
+        self, widths: list[int], sizes: tuple[int, ...], stride: int, *, rngs: nnx.Rngs
+    ):
+        self.layers_count = len(sizes)
+        for i, size in enumerate(sizes):
+            step = stride if i == sizes.index(3) else 1
+            conv = _conv(widths[i], widths[i + 1], size, step, rngs)
+            setattr(self, f"conv{i + 1}", conv)
+            setattr(self, f"bn{i + 1}", _Norm(widths[i + 1], rngs=rngs))
+        self.fits = stride == 1 and widths[0] == widths[-1]
+        if not self.fits:
+            self.downsample_conv = _conv(widths[0], widths[-1], 1, stride, rngs)
+            self.downsample_bn = _Norm(widths[-1], rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = nnx.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        shortcut = x if self.downsample is None else self.downsample(x)
+        y = x
+        for i in range(1, self.layers_count + 1):
+            y = nnx.relu(y) if i > 1 else y
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+        shortcut = x if self.fits else self.downsample_bn(self.downsample_conv(x))
         return nnx.relu(y + shortcut)
-
-
-class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; gives 4 x ``width`` channels."""
-
-    expansion = 4
-
-    def __init__(self, features_in: int, width: int, stride: int, *, rngs: nnx.Rngs):
-        features_out = width * self.expansion
-        self.conv1 = _conv(features_in, width, 1, 1, rngs=rngs)
-        self.bn1 = _Norm(width, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, stride, rngs=rngs)
-        self.bn2 = _Norm(width, rngs=rngs)
-        self.conv3 = _conv(width, features_out, 1, 1, rngs=rngs)
-        self.bn3 = _Norm(features_out, rngs=rngs)
-        self.downsample = _shortcut(features_in, features_out, stride, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = nnx.relu(self.bn1(self.conv1(x)))
-        y = nnx.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return nnx.relu(y + shortcut)
-
-
-# By depth: the block, and how many of them each stage has.
-DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-}
 
 
 class ResNet(StagedNetwork):
@@ -117,24 +78,30 @@ class ResNet(StagedNetwork):
     def __init__(self, depth: int, classes: int, *, rngs: nnx.Rngs):
         if depth not in DEPTHS:
             raise unknown("depth of a ResNet", str(depth), map(str, DEPTHS))
-        block, lengths = DEPTHS[depth]
+        lengths, sizes = DEPTHS[depth]
+        self.conv1 = _conv(3, 64, 7, 2, rngs)
+        self.bn1 = _Norm(64, rngs=rngs)
         features = 64
-        self.conv1 = _conv(3, features, 7, 2, rngs=rngs)
-        self.bn1 = _Norm(features, rngs=rngs)
         for number, length in enumerate(lengths):
-            blocks = []
-            for position in range(length):
-                width = 64 * 2**number
-                stride = 2 if number > 0 and position == 0 else 1
-                blocks.append(block(features, width, stride, rngs=rngs))
-                features = width * block.expansion
+            width, stride = 64 * 2**number, 1 if number == 0 else 2
+            widths = [width, width] if len(sizes) == 2 else [width, width, 4 * width]
+            blocks = [Block([features, *widths], sizes, stride, rngs=rngs)]
+            features = widths[-1]
+            for _ in range(1, length):
+                blocks.append(Block([features, *widths], sizes, 1, rngs=rngs))
             setattr(self, self.stages[number], nnx.Sequential(*blocks))
         self.head = nnx.Linear(features, classes, rngs=rngs)
 
     @staticmethod
+    def torch_name(name: str) -> str:
+        """As in torchvision and timm: ``layer1.0.conv1.weight``, ``fc.bias``."""
+        name = name.replace("stage", "layer").replace("head", "fc")
+        name = name.replace("downsample_conv", "downsample.0")
+        return name.replace("downsample_bn", "downsample.1")
+
+    @staticmethod
     def normalize(images: jax.Array) -> jax.Array:
-        """From uint8 ``[n, height, width, 3]`` to float32, zero mean and unit variance
-        over ImageNet."""
+        """From 0..255 to float32 with zero mean and unit variance over ImageNet."""
         mean = 255 * jnp.asarray(MEAN).reshape(1, 1, 1, 3)
         std = 255 * jnp.asarray(STD).reshape(1, 1, 1, 3)
         return (images.astype(jnp.float32) - mean) / std
@@ -142,7 +109,7 @@ class ResNet(StagedNetwork):
     def stem(self, images: jax.Array) -> jax.Array:
         """A quarter of the resolution, 64 channels."""
         x = nnx.relu(self.bn1(self.conv1(images)))
-        # As `x` is not negative, zeros at the border are what PyTorch's -inf amount to.
+        # As `x` is not negative, zeros at the border equal PyTorch's -inf.
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         return nnx.max_pool(x, (3, 3), (2, 2))
 

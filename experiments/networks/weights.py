@@ -1,55 +1,61 @@
 """From a name to a network with its pretrained weights."""
 
-import functools
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from experiments.errors import InputError, unknown
-from experiments.networks import naming, resnet, sources
+from experiments.networks import sources
 from experiments.networks.efficientnet import EfficientNetLite0
+from experiments.networks.resnet import DEPTHS, ResNet
 from experiments.networks.staged import StagedNetwork
 
 CLASSES = 1000  # of ImageNet
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
+_LEAVES |= {"var": "running_var", "bias": "bias"}
 
 
 class Pretrained(NamedTuple):
-    """A network that there are ImageNet weights of.
+    """A network with ImageNet weights: its class, arguments, and where the file is."""
 
-    Attributes:
-      build: makes the network from the keyword ``rngs``.
-      torch_name: what a weight file calls the array at a path.
-      find: gives the path of the weight file, fetching it where that can be done.
-    """
-
-    build: Callable[..., StagedNetwork]
-    torch_name: Callable[[naming.Path], str]
+    kind: Any  # a subclass of StagedNetwork
+    arguments: tuple[int, ...]
     find: Callable[[], Path]
+
+    def build(self, classes: int, *, rngs: nnx.Rngs) -> StagedNetwork:
+        """A new one."""
+        return self.kind(*self.arguments, classes, rngs=rngs)
 
 
 NETWORKS = {
-    **{
-        f"resnet{depth}": Pretrained(
-            functools.partial(resnet.ResNet, depth, CLASSES),
-            naming.resnet_name,
-            functools.partial(sources.from_hub, f"timm/resnet{depth}.tv_in1k"),
-        )
-        for depth in resnet.DEPTHS
-    },
-    "efficientnet-lite0": Pretrained(
-        functools.partial(EfficientNetLite0, CLASSES),
-        naming.efficientnet_name,
-        sources.from_package,
-    ),
+    f"resnet{n}": Pretrained(
+        ResNet, (n,), partial(sources.from_hub, f"timm/resnet{n}.tv_in1k")
+    )
+    for n in DEPTHS
 }
+NETWORKS["efficientnet-lite0"] = Pretrained(EfficientNetLite0, (), sources.from_package)
 
 
-def load(name: str, path: Path | None = None) -> StagedNetwork:
-    """A network with ImageNet weights and 1,000 classes, in training mode.
+def find(name: str) -> Pretrained:
+    """The network of that name; an ``InputError`` that lists the known otherwise."""
+    if name not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def stages_of(network: str) -> tuple[str, ...]:
+    """The stages of a key of ``NETWORKS`` that training can start after, in order."""
+    return find(network).kind.stages[:-1]
+
+
+def load(name: str, path: str | Path | None = None) -> StagedNetwork:
+    """A pretrained network, in training mode.
 
     For another task, give it a new head::
 
@@ -58,68 +64,74 @@ def load(name: str, path: Path | None = None) -> StagedNetwork:
 
     Args:
       name: a key of ``NETWORKS``.
-      path: the weight file, with the names of torchvision and timm or of transformers
-        (ResNet) or of efficientnet_pytorch; by default it is fetched: ResNet's from
-        the Hugging Face hub, EfficientNet's from an installed package.
+      path: a weight file for any number of classes, with the names of torchvision and
+        timm or of transformers (ResNet), or of efficientnet_pytorch. By default that of
+        ImageNet: from the Hugging Face hub, EfficientNet's from an installed package.
 
     Raises:
       InputError: if the name is unknown, there is no file, or it does not fit.
     """
-    if name not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
-    path = NETWORKS[name].find() if path is None else path
-    try:
-        return port(name, sources.read(path))
-    except MisfitError as error:
-        raise InputError(f"{path} does not fit {name}: {error}") from None
+    path = find(name).find() if path is None else Path(path)
+    return port(name, sources.read(path), str(path))
 
 
-class MisfitError(InputError):
-    """Tensors that are not those of the network; the message says which."""
-
-
-def port(name: str, tensors: Mapping[str, np.ndarray]) -> StagedNetwork:
-    """The network ``name`` with the weights of a PyTorch state_dict.
-
-    Args:
-      name: a key of ``NETWORKS``.
-      tensors: arrays by their name in PyTorch, laid out as PyTorch does; they are
-        converted to float32.
+def port(
+    name: str, tensors: Mapping[str, np.ndarray], source: str = "weights"
+) -> StagedNetwork:
+    """The network ``name`` with a PyTorch state_dict, converted to float32.
 
     Raises:
-      MisfitError: if tensors are missing, unexpected or of another shape.
+      InputError: if tensors are missing, unexpected or of another shape; names them.
     """
-    build, torch_name, _ = NETWORKS[name]
-    # Traced for its shapes only: drawing initial weights would take half a minute.
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
-    variables = {torch_name(path): (path, v) for path, v in nnx.to_flat_state(state)}
+    pretrained = find(name)
+    torch_name = pretrained.kind.torch_name
     found = {
-        naming.from_transformers(key): naming.from_torch_layout(tensor)
-        for key, tensor in tensors.items()
+        # Convolutions from OIHW to HWIO, matrices from [out, in] to [in, out].
+        _from_transformers(key): x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
+        for key, x in tensors.items()
         # How many batches PyTorch's BatchNorm saw is not needed with a fixed momentum.
         if not key.endswith("num_batches_tracked")
     }
-    _check({key: v.shape for key, (_, v) in variables.items()}, found)
-    filled = [
-        (path, v.replace(jnp.asarray(found[key], jnp.float32)))
-        for key, (path, v) in variables.items()
+    bias = found.get(torch_name("head.bias"))
+    classes = CLASSES if bias is None else bias.size
+    # Traced for its shapes only: drawing initial weights would take half a minute.
+    blank = nnx.eval_shape(lambda: pretrained.build(classes, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(blank)
+    expected, filled = {}, []
+    for path, variable in nnx.to_flat_state(state):
+        *parts, leaf = (str(part) for part in path if part != "layers")
+        key = torch_name(".".join([*parts, _LEAVES[leaf]]))
+        expected[key] = variable.shape
+        if key in found:
+            value = variable.replace(jnp.asarray(found[key], jnp.float32))
+            filled.append((path, value))
+    wrong = [f"{key} is missing" for key in expected if key not in found]
+    wrong += [f"{key} is unexpected" for key in found if key not in expected]
+    wrong += [
+        f"{key} is {found[key].shape} and not {shape} in Flax' layout"
+        for key, shape in expected.items()
+        if key in found and found[key].shape != shape
     ]
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise InputError(f"{source} does not fit {name}: {'; '.join(wrong[:5])}{more}")
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
-def _check(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]
-) -> None:
-    complaints = {
-        "missing": [key for key in expected if key not in found],
-        "unexpected": [key for key in found if key not in expected],
-        "of another shape (as Flax lays them out)": [
-            f"{key} {found[key].shape} instead of {shape}"
-            for key, shape in expected.items()
-            if key in found and found[key].shape != shape
-        ],
-    }
-    if any(complaints.values()):
-        raise MisfitError(
-            "; ".join(f"{what}: {', '.join(k)}" for what, k in complaints.items() if k)
-        )
+def _from_transformers(name: str) -> str:
+    """Torchvision's name for a tensor of transformers' ResNet; others stay as is."""
+    for pattern, ours in (
+        (r"^resnet\.encoder\.stages\.(\d+)\.layers\.", "layer{}."),
+        (r"\.layer\.(\d+)\.convolution", ".conv{}"),
+        (r"\.layer\.(\d+)\.normalization", ".bn{}"),
+        (r"^resnet\.embedder\.embedder\.convolution", "conv1"),
+        (r"^resnet\.embedder\.embedder\.normalization", "bn1"),
+        (r"\bshortcut\.convolution", "downsample.0"),
+        (r"\bshortcut\.normalization", "downsample.1"),
+        (r"^classifier\.1\.", "fc."),
+    ):
+        if match := re.search(pattern, name):
+            # Theirs are counted from 0, torchvision's from 1.
+            counts = [int(n) + 1 for n in match.groups()]
+            name = name.replace(match[0], ours.format(*counts))
+    return name

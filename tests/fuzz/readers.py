@@ -5,19 +5,22 @@ Whatever the bytes, a reader gives a value or raises an ``InputError``.
 
 import base64
 import dataclasses
+import io
 import json
 import pickle
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
 
 from experiments import cells
 from experiments.data._pickle import read_array
 from experiments.errors import InputError
 from experiments.grid import plan
-from experiments.networks import legacy_pickle
+from experiments.networks import sources
 from experiments.trainer import record
 
 
@@ -63,6 +66,20 @@ _STATE_DICT = base64.b64decode(
     "AAAAAAAAAAAAAAAACAPwAAAEAAAEBAAACAQAAAoEA="
 )
 
+
+def _zipped():
+    """The same state_dict as PyTorch writes it since 1.6."""
+    state_dict = (
+        b"\x80\x02}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch"
+        b"\nFloatStorage\nX\1\0\0\x007X\3\0\0\0cpuK\6tQK\0K\2K\3\x86K\3K\1\x86\x89}tRs."
+    )
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("w/data.pkl", state_dict)
+        archive.writestr("w/data/7", np.arange(6, dtype=np.float32).tobytes())
+    return stream.getvalue()
+
+
 READERS = {
     "cells": Reader(
         "".join(json.dumps(line) + "\n" for line in (_HEADER, _KEY)).encode(),
@@ -73,7 +90,9 @@ READERS = {
         lambda path: read_array(path.read_bytes(), "array"),
     ),
     "checkpoint": Reader(_sealed(), _checkpoint),
-    "weights": Reader(_STATE_DICT, legacy_pickle.load),
+    "weights": Reader(_STATE_DICT, sources.read),
+    "zipped-weights": Reader(_zipped(), sources.read),
+    "safetensors": Reader(save({"w": np.ones((2, 3), np.float16)}), sources.read),
 }
 
 

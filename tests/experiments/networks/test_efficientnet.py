@@ -12,9 +12,6 @@ from sklearn.datasets import load_sample_images
 from experiments.networks import load
 from experiments.networks.efficientnet import DepthwiseConv, EfficientNetLite0
 
-# Compiling a whole network takes most of a minute.
-pytestmark = pytest.mark.slow
-
 SIDE = 224
 PALACE, DAISY = 698, 985
 
@@ -26,6 +23,7 @@ def network():
     return network
 
 
+@pytest.mark.slow
 def test_sample_photographs_are_recognized(network):
     sample = load_sample_images()
     images = []
@@ -42,6 +40,7 @@ def test_sample_photographs_are_recognized(network):
     assert found == {"china.jpg": PALACE, "flower.jpg": DAISY}
 
 
+@pytest.mark.slow
 def test_outputs_equal_pytorchs(network):
     expected = np.load(reference.HERE / "efficientnet-lite0.npz")
     images = jnp.asarray(reference.images())
@@ -65,6 +64,30 @@ def test_stages_have_the_papers_shapes(network):
         (7, 7, 320),
         (1280,),
     ]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "height", "width"), [(3, 8, 7), (5, 7, 8)])
+def test_depthwise_convolution_equals_jaxs(size, height, width, stride):
+    x = jax.random.normal(jax.random.key(0), (2, height, width, 3))
+    conv = DepthwiseConv(3, size, stride, rngs=nnx.Rngs(0))
+
+    def ours(x, kernel):
+        return nnx.merge(nnx.graphdef(conv), nnx.State({"kernel": kernel}))(x)
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "SAME", feature_group_count=3,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    def output_and_gradients(convolve, kernel=conv.kernel[...]):
+        output, pullback = jax.vjp(convolve, x, kernel)
+        return output, *pullback(jnp.cos(output))
+
+    both = output_and_gradients(ours), output_and_gradients(reference)
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_new_depthwise_convolution_keeps_the_scale():

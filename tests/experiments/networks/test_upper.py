@@ -1,18 +1,21 @@
 """The upper part of a pretrained network computes what the whole one does."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
-from experiments.networks import NETWORKS, load
-from experiments.networks.upper import Upper, UpperNetwork, activations
-
-# Compiling a whole network takes most of a minute.
-pytestmark = pytest.mark.slow
+from experiments.errors import InputError
+from experiments.networks import NETWORKS, Upper, activations, load, stages_of
+from experiments.networks.sources import from_package, read
+from experiments.networks.upper import UpperNetwork
 
 SIDE = 64
+WEIGHTS = str(from_package())
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,11 @@ def test_activations_are_found_again(images, tmp_path):
     assert file.stat().st_mtime_ns == stamp
     other = activations("efficientnet-lite0", "stage6", images[:2], tmp_path)
     np.testing.assert_allclose(other, made[:2], atol=1e-2)
-    assert len(list(tmp_path.iterdir())) == 2
+    given = activations(
+        "efficientnet-lite0", "stage6", images, tmp_path, weights=WEIGHTS
+    )
+    np.testing.assert_array_equal(given, made)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_new_parameters_fit_and_the_head_is_new():
@@ -72,10 +79,12 @@ def test_gates_silence_a_channel():
 
 
 def test_no_statistics_are_left_in_a_resnet():
-    """Norms within lists, as a ResNet's shortcuts have them, are frozen too."""
+    """Those of a ResNet's shortcuts are frozen too."""
     network = nnx.eval_shape(
         lambda: UpperNetwork(
-            NETWORKS["resnet18"].build(rngs=nnx.Rngs(0)), "stage3", 5, rngs=nnx.Rngs(0)
+            NETWORKS["resnet18"].build(5, rngs=nnx.Rngs(0)),
+            Upper("resnet18", "stage3", 5),
+            rngs=nnx.Rngs(0),
         )
     )
     assert not jax.tree.leaves(nnx.state(network, nnx.BatchStat))
@@ -92,3 +101,23 @@ def test_the_whole_network_takes_images(images):
     network.eval()
     expected = network.features(network.normalize(jnp.asarray(images[:1])))
     np.testing.assert_allclose(maps["pooled"], expected["pooled"], atol=2e-4)
+
+
+def test_a_weight_file_is_honoured(tmp_path):
+    """A file with other numbers, under a name that says nothing of them."""
+    tensors = read(from_package())
+    bias = {"_bn1.bias": tensors["_bn1.bias"] + 1}
+    save_file({k: np.array(x) for k, x in (tensors | bias).items()}, tmp_path / "w.bin")
+    specs = [Upper("efficientnet-lite0", "stage7", 5, w) for w in (None, WEIGHTS)]
+    specs.append(dataclasses.replace(specs[0], weights=str(tmp_path / "w.bin")))
+    default, given, other = (x.pretrained()["body"]["bn1"]["bias"] for x in specs)
+    np.testing.assert_array_equal(given, default)
+    np.testing.assert_allclose(other, default + 1, rtol=1e-6)
+
+
+def test_only_stages_with_something_after_them_are_a_start():
+    assert stages_of("resnet18") == ("stage1", "stage2", "stage3", "stage4")
+    assert stages_of("efficientnet-lite0")[-2:] == ("stage6", "stage7")
+    for start in ("pooled", "stage9"):
+        with pytest.raises(InputError, match=f"'{start}'; known: stage1, .*stage4$"):
+            Upper("resnet18", start)

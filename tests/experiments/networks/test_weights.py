@@ -1,7 +1,12 @@
 """From a weight file to a network, and what is said where that does not work."""
 
 import importlib.metadata
+import io
+import json
+import re
+import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -9,19 +14,28 @@ from flax import nnx
 from huggingface_hub import constants
 
 from experiments.errors import InputError
-from experiments.networks import naming, sources, weights
+from experiments.networks import sources, stages_of, weights
+
+
+def blank(classes=1000):
+    """ResNet-18's tensors, all zero, as torchvision names them and lays them out."""
+    pretrained = weights.NETWORKS["resnet18"]
+    build = nnx.eval_shape(lambda: pretrained.build(classes, rngs=nnx.Rngs(0)))
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    leaves = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    leaves |= {"mean": "running_mean", "var": "running_var"}
+    tensors = {}
+    for path, v in nnx.to_flat_state(nnx.state(build)):
+        *parts, leaf = (str(part) for part in path if part != "layers")
+        name = pretrained.kind.torch_name(".".join([*parts, leaves[leaf]]))
+        shape = [v.shape[i] for i in axes[len(v.shape)]]
+        tensors[name] = np.zeros(shape, np.float32)
+    return tensors
 
 
 @pytest.fixture(scope="module")
 def tensors():
-    """ResNet-18's, all zero, as timm and torchvision name them and lay them out."""
-    build, torch_name, _ = weights.NETWORKS["resnet18"]
-    state = nnx.state(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
-    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-    return {
-        torch_name(path): np.zeros([v.shape[i] for i in axes[len(v.shape)]], np.float32)
-        for path, v in nnx.to_flat_state(state)
-    }
+    return blank()
 
 
 def test_names_and_layouts_are_torchvisions(tensors):
@@ -38,14 +52,54 @@ def test_names_and_layouts_are_torchvisions(tensors):
     assert {name: tensors[name].shape for name in known} == known
 
 
-def test_a_safetensors_file_is_loaded(tensors, tmp_path):
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float64"]
+)
+def test_a_safetensors_file_is_loaded_whatever_its_dtype(tensors, dtype, tmp_path):
     path = tmp_path / "model.safetensors"
+    bias = (np.arange(1000) % 5).astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
+    names = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "bfloat16": "BF16"}
+    kind = names.get(dtype, dtype.replace("float", "F"))
     seen = {"bn1.num_batches_tracked": np.zeros((), np.int64)}
-    bias = {"fc.bias": np.arange(1000, dtype=np.float16)}
-    safetensors.numpy.save_file(tensors | bias | seen, path)
+    flat = {
+        name: {"dtype": "F32", "shape": x.shape, "data": x.tobytes()}
+        for name, x in tensors.items()
+    }
+    flat["fc.bias"] = {"dtype": kind, "shape": bias.shape, "data": bias.tobytes()}
+    flat |= {
+        n: {"dtype": "I64", "shape": (), "data": x.tobytes()} for n, x in seen.items()
+    }
+    path.write_bytes(stored(flat))
     network = weights.load("resnet18", path)
     assert network.head.bias.dtype == np.float32
-    np.testing.assert_array_equal(network.head.bias[...], np.arange(1000))
+    np.testing.assert_array_equal(network.head.bias[...], np.arange(1000) % 5)
+
+
+def stored(flat):
+    """A safetensors file, whatever the dtype."""
+    header, at = {}, 0
+    for name, x in flat.items():
+        end = at + len(x["data"])
+        about = {"dtype": x["dtype"], "shape": x["shape"], "data_offsets": [at, end]}
+        header[name], at = about, end
+    text = json.dumps(header).encode()
+    data = b"".join(x["data"] for x in flat.values())
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def test_a_dtype_that_numpy_has_no_form_of_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(stored({"w": {"dtype": "F4", "shape": [4], "data": b"\0\0"}}))
+    with pytest.raises(
+        InputError, match=r"w is of an unsupported dtype, F4; .*convert"
+    ):
+        weights.load("resnet18", path)
+
+
+def test_a_file_for_another_number_of_classes_is_loaded(tmp_path):
+    path = tmp_path / "places.safetensors"
+    safetensors.numpy.save_file(blank(classes=7), path)
+    assert weights.load("resnet18", path).head.kernel.shape == (512, 7)
 
 
 def test_a_file_that_does_not_fit_is_an_error_that_lists_what(tensors, tmp_path):
@@ -58,30 +112,66 @@ def test_a_file_that_does_not_fit_is_an_error_that_lists_what(tensors, tmp_path)
     with pytest.raises(InputError) as caught:
         weights.load("resnet18", path)
     assert str(caught.value) == (
-        f"{path} does not fit resnet18: missing: layer1.0.conv1.weight; "
-        "unexpected: layer1.0.conv9.weight; "
-        "of another shape (as Flax lays them out): fc.bias (10,) instead of (1000,)"
+        f"{path} does not fit resnet18: layer1.0.conv1.weight is missing; "
+        "layer1.0.conv9.weight is unexpected; "
+        "fc.weight is (512, 1000) and not (512, 10) in Flax' layout"
     )
+    with pytest.raises(InputError, match=r"conv1.weight is missing; and 97 more$"):
+        weights.port("resnet18", {})
 
 
+def npz():
+    stream = io.BytesIO()
+    np.savez(stream, w=np.zeros(3))
+    return stream.getvalue()
+
+
+def encrypted():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("weights/data.pkl", b"secret")
+    content = bytearray(stream.getvalue())
+    for at in (6, content.index(b"PK\1\2") + 8):  # the flags, in both headers
+        content[at] |= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.bin"])
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "message"),
     [
-        ("missing.safetensors", None, "cannot read the weights"),
-        ("damaged.safetensors", b"\0" * 20, "cannot read the weights"),
-        ("weights.h5", b"", "in .safetensors or .pth files, not"),
+        (b"", "is empty"),
+        (b"\n <!DOCTYPE html><html>Sign in</html>", r"is a web page \(HTML\)"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "a Git LFS pointer; .*pull",
+        ),
+        (b"\x89HDF\r\n\x1a\n", "is in the HDF5 format"),
+        (b"\x82\xa6params\x80", "is in an unknown format"),  # Flax' msgpack
+        (npz(), r"a zip archive \(as .npz\)"),
+        (encrypted(), "damaged PyTorch file.*encrypted"),
+        (b"\0" * 20, "is in an unknown format"),
+        (b"\x02\0\0\0\0\0\0\0{]", "cannot read the weights in .*header"),
     ],
 )
-def test_an_unreadable_file_is_an_input_error(name, content, message, tmp_path):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        weights.load("resnet18", tmp_path / name)
+def test_something_else_in_place_of_weights_is_named(name, content, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        weights.load("resnet18", path)
+    assert re.search(rf"{name}.*to convert: safetensors.torch", str(caught.value))
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    for path in (tmp_path / "missing.pth", tmp_path):
+        with pytest.raises(InputError, match="cannot read the weights in"):
+            weights.load("resnet18", path)
 
 
 def test_an_unknown_network_is_an_error_that_lists_the_known():
-    with pytest.raises(InputError, match=r"'vgg'; known: resnet18, .*efficientnet"):
-        weights.load("vgg")
+    for function in (weights.load, stages_of):
+        with pytest.raises(InputError, match=r"'vgg'; known: resnet18, .*efficientnet"):
+            function("vgg")
 
 
 def test_offline_a_file_is_asked_for(monkeypatch):
@@ -90,30 +180,12 @@ def test_offline_a_file_is_asked_for(monkeypatch):
         sources.from_hub("timm/no-such-network-is-cached")
 
 
-def test_the_package_has_the_known_file():
+def test_the_package_has_the_known_file(monkeypatch):
     assert sources.from_package().suffix == ".pth"
-
-
-def test_another_file_in_the_package_is_refused(monkeypatch):
     monkeypatch.setattr(sources, "PACKAGE_SHA256", "0" * 64)
-    with pytest.raises(InputError, match=r"the SHA-256 digest 0{64}, has 5"):
+    with pytest.raises(InputError, match=r"SHA-256 0{64}, has 5"):
         sources.from_package()
-
-
-def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(sources, "PACKAGE", "no-such-package")
     with pytest.raises(InputError, match="pip install no-such-package") as caught:
         sources.from_package()
     assert isinstance(caught.value.__cause__, importlib.metadata.PackageNotFoundError)
-
-
-def test_names_of_transformers_become_torchvisions():
-    prefix = "resnet.encoder.stages.2.layers.0."
-    names = {
-        "resnet.embedder.embedder.normalization.bias": "bn1.bias",
-        prefix + "shortcut.convolution.weight": "layer3.0.downsample.0.weight",
-        prefix + "layer.1.normalization.running_var": "layer3.0.bn2.running_var",
-        "classifier.1.weight": "fc.weight",
-        "layer1.0.conv1.weight": "layer1.0.conv1.weight",
-    }
-    assert {name: naming.from_transformers(name) for name in names} == names

@@ -1,0 +1,68 @@
+"""The outputs of a network's frozen lower part, computed once and kept in a cache."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.networks.sources import digest
+from experiments.networks.weights import load
+
+
+def activations(
+    network: str,
+    start: str,
+    images: np.ndarray,
+    cache: Path,
+    advanced: Callable[[float], None] = lambda _: None,
+    weights: str | None = None,
+) -> np.ndarray:
+    """The outputs of the stage ``start`` for images, float16 ``[n, h, w, c]``.
+
+    Args:
+      network: key of ``NETWORKS``.
+      start: the last stage of the frozen part.
+      images: uint8 ``[n, side, side, 3]``.
+      cache: folder in which they are kept, under a name that depends on all the rest.
+      advanced: called with the share of the work that was just done.
+      weights: path of the weight file; ``None`` for ImageNet's, as ``load`` finds them.
+    """
+    pixels = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+    name = f"{network}-{start}-{images.shape[1]}px-{pixels[:16]}"
+    if weights is not None and Path(weights).exists():
+        name += f"-{digest(Path(weights))[:16]}"
+    path = cache / f"{name}.npy"
+    if path.exists():
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    whole = load(network, weights)
+    whole.eval()
+    graph, state = nnx.split(whole)
+
+    @jax.jit
+    def lower(state: Any, batch: jax.Array) -> jax.Array:
+        model = nnx.merge(graph, state)
+        return model.trunk(model.normalize(batch), start).astype(jnp.float16)
+
+    # On a CPU, feature maps of more images do not fit its cache: at 96 pixels, batches
+    # of 64 take 1.5 times as long per image.
+    size = 16 if jax.default_backend() == "cpu" else 64
+    parts = []
+    for at in range(0, len(images), size):
+        batch = np.asarray(images[at : at + size])
+        # The last batch is filled up, so that there is one compilation.
+        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
+        parts.append(np.asarray(lower(state, filled))[: len(batch)])
+        advanced(len(batch) / len(images))
+    made = np.concatenate(parts)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Renamed when whole: a run that is cut short leaves nothing that looks finished.
+    partial = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, made)
+    partial.replace(path)
+    return made

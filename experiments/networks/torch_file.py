@@ -1,0 +1,191 @@
+"""Reads the tensors of a PyTorch state_dict, and calls nothing that a file names.
+
+Such a file holds a pickle, and unpickling runs whatever its author chose to call. Here
+the few opcodes that a state_dict needs only make tuples, lists and dicts: a "call" is
+its arguments, and any other opcode or name is an error. Arrays are views of the file's
+content, so that a small file cannot make large ones.
+"""
+
+import io
+import math
+import pickletools
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from experiments.errors import InputError
+
+# How a file from before PyTorch 1.6 begins: a pickle of its magic number.
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
+_KINDS = {"Half": "f2", "Float": "f4", "Double": "f8", "Int": "i4", "Long": "i8"}
+_KINDS["BFloat16"] = "bfloat16"
+_DTYPES = {f"torch {kind}Storage": np.dtype(name) for kind, name in _KINDS.items()}
+
+
+def read(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a state_dict by name, read-only, with the file's dtypes.
+
+    Args:
+      content: of a file that ``torch.save(network.state_dict(), path)`` wrote, in the
+        zip format or, beginning with ``LEGACY``, in the one from before PyTorch 1.6.
+
+    Raises:
+      InputError: if it is damaged, or holds anything but tensors in a dict.
+    """
+    try:
+        return (_legacy if content.startswith(LEGACY) else _zip)(content)
+    except InputError:
+        raise
+    # What damage leads to, in other words than these; RuntimeError: it is encrypted.
+    except (ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError,
+            TypeError, ValueError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise InputError(f"damaged PyTorch file ({error})") from error
+
+
+def _legacy(content: bytes) -> dict[str, np.ndarray]:
+    stream, storages = io.BytesIO(content), {}
+    _, protocol, system, state, keys = (_interpret(stream) for _ in range(5))
+    if protocol != 1001 or system["little_endian"] is not True:
+        raise InputError("not a little-endian PyTorch file of protocol 1001")
+    tensors = {name: _tensor(name, x) for name, x in _items(state)}
+    dtypes = {key: dtype for key, dtype, *_ in tensors.values()}
+    for key in map(_string, keys):
+        size = int.from_bytes(stream.read(8), "little")
+        storages[key] = np.frombuffer(content, dtypes[key], size, stream.tell())
+        stream.seek(storages[key].nbytes, io.SEEK_CUR)
+    return {name: _view(name, storages, *x) for name, x in tensors.items()}
+
+
+def _zip(content: bytes) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {entry.filename: entry for entry in archive.infolist()}
+        # PyTorch does not compress. Entries that share bytes could add up to any size.
+        size = sum(entry.file_size for entry in files.values())
+        if size > len(content) or any(e.compress_type for e in files.values()):
+            raise InputError("refused a zip archive with compressed or shared entries")
+        pickled = next((name for name in files if name.endswith("/data.pkl")), None)
+        if pickled is None:
+            raise InputError("a zip archive (as .npz), but not one of PyTorch's")
+        folder = pickled.removesuffix("data.pkl")
+        order = f"{folder}byteorder"  # since PyTorch 2.1
+        if order in files and archive.read(order) != b"little":
+            raise InputError("not a little-endian PyTorch file")
+        state = _interpret(io.BytesIO(archive.read(pickled)))
+        tensors = {name: _tensor(name, x) for name, x in _items(state)}
+        storages = {}
+        for key, dtype, *_ in tensors.values():
+            if key not in storages:
+                data = archive.read(f"{folder}data/{key}")
+                storages[key] = np.frombuffer(data, dtype)
+    return {name: _view(name, storages, *x) for name, x in tensors.items()}
+
+
+def _items(state: Any):
+    if type(state) is not dict:
+        raise InputError(f"expected a state_dict, got a {type(state).__name__}")
+    return state.items()
+
+
+def _tensor(name: str, arguments: Any) -> tuple[str, np.dtype, int, tuple, tuple]:
+    """Storage, dtype, offset, shape and strides; the last three count elements."""
+    match arguments:
+        case (("storage", str(kind), str(key), *_), int(), tuple(), tuple(), *_) if (
+            kind in _DTYPES and all(type(n) is int for x in arguments[2:4] for n in x)
+        ):
+            return key, _DTYPES[kind], *arguments[1:4]
+    raise InputError(f"{name} is no tensor but a {type(arguments).__name__}")
+
+
+def _view(
+    name: str, storages: dict, key: str, dtype: np.dtype, offset: int, *steps: tuple
+) -> np.ndarray:
+    flat, (shape, strides) = storages[key], steps
+    pairs = zip(shape, strides, strict=True)
+    end = offset + sum((length - 1) * stride for length, stride in pairs) + 1
+    # `as_strided` does not check bounds. A stride of 0 could repeat one element without
+    # end, hence the bound on the size as well.
+    if (
+        flat.dtype != dtype
+        or min(offset, *strides, 0) < 0
+        or min(*shape, 1, 1) < 1
+        or max(end, math.prod(shape)) > flat.size
+    ):
+        raise InputError(f"{name} does not lie within its storage of {flat.size}")
+    strides = [stride * flat.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(
+        flat[offset:], shape, strides, writeable=False
+    )
+
+
+def _string(key: Any) -> str:
+    # Nothing else is hashed: that of deeply nested tuples can take forever.
+    if type(key) is not str:
+        raise InputError(f"expected names, got a {type(key).__name__}")
+    return key
+
+
+def _named(name: str) -> str:
+    if name not in (_DICT, _TENSOR, *_DTYPES):
+        raise InputError(f"refused to import {name!r:.80}")
+    return name
+
+
+def _extend(target: list, *items: Any) -> list:
+    target.extend(items)
+    return target
+
+
+def _update(target: dict, *items: Any) -> dict:
+    target.update(zip(map(_string, items[::2]), items[1::2], strict=True))
+    return target
+
+
+# What an opcode makes of its argument, if any, and of what it takes off the stack.
+_MAKE = {
+    **dict.fromkeys(
+        ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"), lambda x: x
+    ),
+    **dict.fromkeys(
+        ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), lambda *x: x
+    ),
+    **dict.fromkeys(("APPEND", "APPENDS"), _extend),
+    **dict.fromkeys(("SETITEM", "SETITEMS"), _update),
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "GLOBAL": _named,
+    "BINPERSID": lambda storage: storage,
+    "REDUCE": lambda name, arguments: {} if name == _DICT else arguments,
+    "BUILD": lambda made, _: made,  # the state is the version numbers of layers
+    "STOP": lambda made: made,
+}
+
+
+def _interpret(stream: io.BytesIO) -> Any:
+    """What one pickle says, with names as strings and calls as their arguments."""
+    stack: list[Any] = []
+    below: list[list[Any]] = []  # The stacks as they were at each open mark.
+    memo: dict[Any, Any] = {}
+    for opcode, argument, _ in pickletools.genops(stream):
+        name, takes = opcode.name, opcode.stack_before
+        if name == "MARK":
+            below.append(stack)
+            stack = []
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in _MAKE:
+            inputs = [] if argument is None else [argument]
+            if pickletools.markobject in takes:
+                inputs, stack = stack, below.pop()
+                takes = takes[: takes.index(pickletools.markobject)]
+            inputs = [stack.pop() for _ in takes][::-1] + inputs
+            stack.append(_MAKE[name](*inputs))
+        elif name != "PROTO":
+            raise InputError(f"refused opcode {name}, which no state_dict needs")
+    return stack.pop()
