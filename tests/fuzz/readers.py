@@ -8,16 +8,19 @@ import dataclasses
 import io
 import json
 import pickle
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors.numpy import save
 
 from experiments import cells
-from experiments.data._pickle import read_array
+from experiments.data import files, read_image
+from experiments.data.installed import payload
 from experiments.errors import InputError
 from experiments.grid import plan
 from experiments.networks import sources
@@ -54,6 +57,29 @@ def _sealed():
         return (Path(folder) / record.FILE).read_bytes()
 
 
+def _packed(name):
+    """An archive with two files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in ("a/1.bin", "b/2.bin"):
+            place = Path(folder) / "files" / file
+            place.parent.mkdir(parents=True)
+            place.write_bytes(file.encode())
+        form = {"x.tar": "tar", "x.tar.gz": "gztar", "x.zip": "zip"}[name]
+        made = shutil.make_archive(f"{folder}/x", form, f"{folder}/files")
+        return Path(made).read_bytes()
+
+
+def _unpack(path):
+    with tempfile.TemporaryDirectory() as folder:
+        return files.names(files.unpacked(path, Path(folder) / "scratch"))
+
+
+def _image():
+    file = io.BytesIO()
+    Image.new("RGB", (6, 5), (1, 2, 3)).save(file, "PNG")
+    return file.getvalue()
+
+
 _HEADER = {"record": "about", "config": {"pairs": [["a", "b"]], "seeds": 2}}
 _KEY = dict.fromkeys(plan.FIELDS, 1) | {"record": "cell", "accuracy": [1.0, 2.0]}
 # A state_dict of one float32 array "w" of shape (2, 3), as PyTorch 1.5 wrote it.
@@ -87,8 +113,12 @@ READERS = {
     ),
     "array": Reader(
         pickle.dumps(np.arange(6, dtype=np.uint8).reshape(2, 3), 4),
-        lambda path: read_array(path.read_bytes(), "array"),
+        lambda path: payload(path.read_bytes()),
     ),
+    "tar": Reader(_packed("x.tar"), _unpack),
+    "tar.gz": Reader(_packed("x.tar.gz"), _unpack),
+    "zip": Reader(_packed("x.zip"), _unpack),
+    "image": Reader(_image(), lambda path: read_image(path, 4)),
     "checkpoint": Reader(_sealed(), _checkpoint),
     "weights": Reader(_STATE_DICT, sources.read),
     "zipped-weights": Reader(_zipped(), sources.read),
