@@ -69,6 +69,11 @@ class Layout(NamedTuple):
     mesh: Mesh
     state: Literal["data", "fsdp"] = "data"
 
+    @property
+    def replicated(self) -> NamedSharding:
+        """Whole on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
     def divided(self, tree: Any) -> Any:
         """The state, inside a jit, on the devices where it belongs.
 
@@ -104,11 +109,12 @@ class Layout(NamedTuple):
 
     def whole(self, tree: Any) -> Any:
         """NumPy arrays, the same in every process, whole on every device."""
-        sharding = NamedSharding(self.mesh, PartitionSpec())
 
         def one(x: Any) -> jax.Array:
             x = np.asarray(x)
-            return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
+            return jax.make_array_from_callback(
+                x.shape, self.replicated, lambda at: x[at]
+            )
 
         return jax.tree.map(one, tree)
 

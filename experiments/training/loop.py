@@ -226,7 +226,9 @@ def _advance(
         parts = program.points, steps // program.points
         return x.reshape(seeds, *parts, *groups).mean(axis=2)
 
-    return program.over.divided(state), jax.tree.map(means, measured)
+    found = jax.tree.map(means, measured)
+    whole = jax.lax.with_sharding_constraint(found, program.over.replicated)
+    return program.over.divided(state), whole
 
 
 @functools.partial(jax.jit, static_argnames="program")
