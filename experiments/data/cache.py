@@ -45,12 +45,9 @@ class Contents(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Photographs that can be read.
+    """Photographs; ``open`` lists them, and may unpack them into a folder it is given.
 
-    Attributes:
-      name: what tables and figures call it.
-      identity: what determines the images, as JSON can hold it; cheap to find out.
-      open: lists them; may unpack them into the folder that it is given.
+    ``identity`` is what determines the images, as JSON can hold it.
     """
 
     name: str
@@ -119,51 +116,42 @@ def _load(name: str, place: Path, warn: Callable[[str], None]) -> dict[str, Data
 
 
 def _write(folder: Path, source: Source, side: int, skip_damaged: bool, advanced):
-    classes, sizes, examples, words = source.open(folder / "unpacked")
-    images = {
-        split: np.lib.format.open_memmap(
-            folder / f"{split}-images.npy", "w+", np.uint8, (size, side, side, 3)
-        )
-        for split, size in sizes.items()
-    }
-    labels: dict[str, list[int]] = {split: [] for split in sizes}
-    total, damaged, lost = sum(sizes.values()), [], set()
-    for example, pixels in _decoded(examples, side):
-        split, label, name, _ = example
-        if isinstance(pixels, DamagedImage):
-            damaged.append(f"{name} ({pixels})")
-            lost.add((split, label))
-        else:
-            images[split][len(labels[split])] = pixels
-            labels[split].append(label)
-        advanced(1 / total)
-    if damaged:
-        text = f"{len(damaged)} of {total} images of {source.name} are damaged: "
-        text += ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
-        if not skip_damaged:
-            raise InputError(f"{text}; --skip-damaged leaves them out")
-        words = [*words, f"left out: {text}"]
-    if gone := [(x, y) for x, y in sorted(lost) if y not in labels[x]]:
-        split, label = gone[0]
-        raise InputError(f"{words[-1]}; no other is of {classes[label]!r} in {split!r}")
-    for split, numbers in labels.items():
-        np.save(folder / f"{split}-labels.npy", np.asarray(numbers, np.int32))
-    about = {"classes": classes, "splits": list(sizes), "words": words}
-    (folder / "entry.json").write_text(json.dumps(about))
-    shutil.rmtree(folder / "unpacked", ignore_errors=True)
-
-
-def _decoded(examples: Iterable[Example], side: int):
-    """Every example, in order, and its pixels; Pillow lets go of the GIL."""
-
     def attempt(example: Example) -> np.ndarray | DamagedImage:
         try:
             return decode(example.image, side)
         except DamagedImage as error:
             return error
 
-    remaining = iter(examples)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    classes, sizes, examples, words = source.open(folder / "unpacked")
+    images, labels, total = {}, {split: [] for split in sizes}, sum(sizes.values())
+    for split, size in sizes.items():
+        path, shape = folder / f"{split}-images.npy", (size, side, side, 3)
+        images[split] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    damaged, lost, examples = [], set(), iter(examples)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL
         # In batches, since `map` would read all of them ahead.
-        while batch := list(islice(remaining, 256)):
-            yield from zip(batch, pool.map(attempt, batch), strict=True)
+        while batch := list(islice(examples, 256)):
+            for (split, label, name, _), pixels in zip(
+                batch, pool.map(attempt, batch), strict=True
+            ):
+                if isinstance(pixels, DamagedImage):
+                    damaged.append(f"{name} ({pixels})")
+                    lost.add((split, label))
+                else:
+                    images[split][len(labels[split])] = pixels
+                    labels[split].append(label)
+                advanced(1 / total)
+    if damaged:
+        text = f"{len(damaged)} of {total} images of {source.name} are damaged: "
+        text += ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
+        if not skip_damaged:
+            raise InputError(f"{text}; --skip-damaged leaves them out")
+        words = [*words, f"left out: {text}"]
+    for split, label in lost:
+        if label not in labels[split]:
+            raise InputError(f"{text}; no other is of {classes[label]!r} in {split!r}")
+    for split, numbers in labels.items():
+        np.save(folder / f"{split}-labels.npy", np.asarray(numbers, np.int32))
+    about = {"classes": classes, "splits": list(sizes), "words": words}
+    (folder / "entry.json").write_text(json.dumps(about))
+    shutil.rmtree(folder / "unpacked", ignore_errors=True)

@@ -1,8 +1,4 @@
-"""The files in a folder, or in an archive (tar, gz, xz, bz2, zip) from elsewhere.
-
-Names that lead out of an archive, links, devices and archives that grow without
-measure are refused, and one that is cut short is noticed.
-"""
+"""The files in a folder, or in an archive (tar, gz, xz, bz2, zip) from elsewhere."""
 
 import bz2
 import gzip
@@ -11,7 +7,6 @@ import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +15,7 @@ from experiments.errors import InputError
 # Photographs do not shrink when packed: CIFAR-10, thumbnails in padded tar blocks, is
 # the worst of the sets here, and grows fivefold.
 MOST_GROWTH, ALWAYS_ALLOWED = 200, 100 * 2**20
-
 _COMPRESSED = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7": lzma.LZMAFile, b"BZ": bz2.BZ2File}
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError,
-            OSError, NotImplementedError, MemoryError)  # fmt: skip
 
 
 def names(folder: Path) -> list[str]:
@@ -43,8 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def _walk(folder: Path, within: str, above: tuple) -> Iterator[str]:
-    status = folder.stat()
-    here = status.st_dev, status.st_ino
+    here = folder.stat().st_dev, folder.stat().st_ino
     if here in above:
         raise InputError(f"{folder} is a link to a folder it is in; remove the link")
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -59,15 +50,15 @@ def _walk(folder: Path, within: str, above: tuple) -> Iterator[str]:
             raise InputError(f"{entry.path} is a link to nothing; remove the link")
 
 
-def stamps(path: Path) -> list[tuple[str, int, float]]:
-    """Names, sizes and times of change, which tell in a moment if files changed."""
+def stamps(path: Path) -> list[list]:
+    """Names, and sizes and times of files, which tell in a moment if they changed."""
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    inside = names(path) if path.is_dir() else [""]
-    found = ((name, (path / name).stat()) for name in inside)
+    found = names(path) if path.is_dir() else [""]
+    stats = [None if name.endswith("/") else (path / name).stat() for name in found]
     return [
-        (name, 0, 0.0) if name.endswith("/") else (name, x.st_size, x.st_mtime)
-        for name, x in found
+        [name, stat and stat.st_size, stat and stat.st_mtime_ns]
+        for name, stat in zip(found, stats, strict=True)
     ]
 
 
@@ -75,8 +66,8 @@ def unpacked(path: Path, scratch: Path) -> Path:
     """The path if it is a folder, else ``scratch`` with what is in the archive.
 
     Raises:
-      InputError: if there is no such file, or if it is of no known kind, encrypted,
-        damaged, cut short or unsafe.
+      InputError: if it is of no known kind, encrypted, damaged or cut short; or unsafe:
+        with names that lead out of it, links, devices, or growth without measure.
     """
     if path.is_dir():
         return path
@@ -91,11 +82,12 @@ def unpacked(path: Path, scratch: Path) -> Path:
             raw = _COMPRESSED.get(head, io.FileIO)(path)
             with io.BufferedReader(raw, 2**20) as stream:
                 _untar(path, stream, scratch)
-    except _DAMAGED as error:
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and tarfile raise whatever they meet
+        kinds = "an archive (tar, gz, xz, bz2, zip)"
         reason = str(error) or type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as an archive (tar, gz, xz, bz2, zip): {reason}"
-        ) from error
+        raise InputError(f"{path} cannot be read as {kinds}: {reason}") from error
     return scratch
 
 
@@ -113,8 +105,8 @@ def _unzip(path: Path, scratch: Path) -> None:
 
 
 def _untar(path: Path, stream: io.BufferedReader, scratch: Path) -> None:
-    total = 0
     with tarfile.open(fileobj=stream, mode="r:") as archive:
+        total = 0
         for member in archive:
             total += member.size
             _check(path, member.name, total)
@@ -123,12 +115,12 @@ def _untar(path: Path, stream: io.BufferedReader, scratch: Path) -> None:
                     f"{path}: {member.name} is a link or a device, no file"
                 )
             archive.extract(member, scratch, filter="data")
-        # A tar ends with two blocks of zeros; tarfile stops at a bad header as if it
-        # had. It has read the first. Reading on to the end compares the checksum.
-        if stream.read(512) != bytes(512):
-            raise InputError(f"{path} is damaged: it ends in the middle")
-        while stream.read(2**20):
-            pass
+    # A tar ends with two blocks of zeros; tarfile stops at a bad header as if it had.
+    # It has read the first. Reading on to the end compares the checksum.
+    if stream.read(512) != bytes(512):
+        raise InputError(f"{path} is damaged: it ends in the middle")
+    while stream.read(2**20):
+        pass
 
 
 def _check(path: Path, name: str, total: int) -> None:

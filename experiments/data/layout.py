@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments.data.image import SUFFIXES
 from experiments.errors import InputError
@@ -24,21 +24,9 @@ _NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"
 Path = tuple[str, ...]
 
 
-class Layout(NamedTuple):
-    """What each image is.
-
-    Attributes:
-      classes: names, sorted.
-      place: for each file's name its split and its label, in 0..len(classes)-1.
-      words: what was left out, and what was decided where there was a choice.
-    """
-
-    classes: tuple[str, ...]
-    place: dict[str, tuple[str, int]]
-    words: list[str]
-
-
-def layout(where: str, names: Iterable[str], notes: Mapping[str, str]) -> Layout:
+def layout(
+    where: str, names: Iterable[str], notes: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, int]], list[str]]:
     """Reads splits and classes off the folders that images are in.
 
     Splits are folders beside each other that are called train, val, test or the like,
@@ -57,8 +45,11 @@ def layout(where: str, names: Iterable[str], notes: Mapping[str, str]) -> Layout
     Args:
       where: what was read, for errors.
       names: of all files, with ``/``, and of all folders, with ``/`` at the end.
-      notes: name and text of each ``val_annotations.txt``: lines of file and class,
-        separated by a tab. They hold for the images in the folders beside it.
+      notes: name and text of each ``val_annotations.txt``: lines of file, tab, class.
+
+    Returns:
+      The classes, sorted; of each image's name the split and the label; and what was
+      left out, or decided where there was a choice, in words.
 
     Raises:
       InputError: if splits or classes cannot be told, or there are fewer than two; if a
@@ -69,9 +60,7 @@ def layout(where: str, names: Iterable[str], notes: Mapping[str, str]) -> Layout
     if hidden := {x for x in names if not x.endswith("/")} - set(visible):
         words.append(f"left out {len(hidden)} files of the system: {some(hidden)}")
     files = {x: _parts(x)[:-1] for x in visible if not x.endswith("/")}
-    images = {
-        x: y for x, y in files.items() if os.path.splitext(x)[1].lower() in SUFFIXES
-    }
+    images = {x: files[x] for x in files if _suffix(x).lower() in SUFFIXES}
     others = [x for x in files if x not in images and not x.endswith(ANNOTATIONS)]
 
     def leave_out(folders: Collection[Path], why: str) -> None:
@@ -133,7 +122,7 @@ def layout(where: str, names: Iterable[str], notes: Mapping[str, str]) -> Layout
         image: (split[folder][0], number[listed.get(image) or label[folder]])
         for image, folder in images.items()
     }
-    return Layout(classes, place, words)
+    return classes, place, words
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
@@ -146,51 +135,53 @@ def _parts(name: str) -> Path:
     return tuple(name.split("/"))
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1] or name.split("/")[-1]
+
+
 def _common(paths: Iterable[Path]) -> Any:
     return os.path.commonprefix(list(paths))  # noqa: RUF071
 
 
 def _kinds(files: Iterable[str]) -> str:
-    counts = Counter(os.path.splitext(x)[1] or x.split("/")[-1] for x in files)
+    counts = Counter(map(_suffix, files))
     return some(f"{kind} ({n})" for kind, n in counts.items()) or "nothing"
 
 
 def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]]:
     """The folder that holds the splits, and which split each folder in it is."""
-    children: dict[Path, set[str]] = defaultdict(set)
-    for folder in folders:
-        for depth, name in enumerate(folder):
-            children[folder[:depth]].add(name)
-    found = {}
-    for parent, inside in sorted(children.items()):
-        n, groups = len(parent), defaultdict(dict)
-        for name in inside:
-            spaced = re.sub("([a-z])([A-Z])", r"\1 \2", name).lower()
-            words = re.findall("[a-z]+", spaced)
-            matches = [match for match in map(_SPLIT.fullmatch, words) if match]
-            if len(matches) == 1:
-                rest = frozenset(words) - _NO_NAMES - {matches[0][0]}
-                groups[rest][name] = matches[0].lastgroup
-        several = [x for x in groups.values() if len(set(x.values())) > 1]
-        if len(several) > 1:
-            raise InputError(f"{where} holds several sets' splits: {some(inside)}")
-        # A class may be called train. It is a split if it alone holds class folders.
-        alone = groups[frozenset()]
-        if (
-            not several
-            and alone
-            and all(
-                x[:n] == parent and (len(x) > n + 1) == (len(x) > n and x[n] in alone)
-                for x in folders
-            )
-        ):
-            several = [alone]
-        if several and not any(parent[: len(x)] == x for x in found):
-            found[parent] = several[0]
+    groups: dict[tuple[Path, frozenset[str]], dict[str, str]] = defaultdict(dict)
+    for parent, name in {(x[:n], x[n]) for x in folders for n in range(len(x))}:
+        words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).lower())
+        matches = [match for match in map(_SPLIT.fullmatch, words) if match]
+        if len(matches) == 1:
+            rest = frozenset(words) - _NO_NAMES - {matches[0][0]}
+            groups[parent, rest][name] = str(matches[0].lastgroup)
+
+    def alone(parent: Path, names: Collection[str]) -> bool:
+        # A class may be called train. It is a split if only it has class folders.
+        n = len(parent)
+        return all(
+            x[:n] == parent and (len(x) > n + 1) == (len(x) > n and x[n] in names)
+            for x in folders
+        )
+
+    found = {
+        (parent, rest): names
+        for (parent, rest), names in groups.items()
+        if len(set(names.values())) > 1 or (not rest and alone(parent, names))
+    }
+    parents = {parent for parent, _ in found}
+    inner = {x for x in parents if any(x[:n] in parents for n in range(len(x)))}
+    found = {key: names for key, names in found.items() if key[0] not in inner}
     if len(found) > 1:
-        shown = some("/".join(parent) for parent in found)
-        raise InputError(f"{where} holds splits in several folders: {shown}")
-    return next(iter(found.items()), ((), {}))
+        shown = some(
+            "/".join((*x, y)) for (x, _), names in found.items() for y in names
+        )
+        raise InputError(f"{where} holds several sets' splits: {shown}")
+    for (parent, _), names in found.items():
+        return parent, names
+    return (), {}
 
 
 def _classes(where: str, paths: set[Path], words: list[str]):
@@ -207,18 +198,17 @@ def _classes(where: str, paths: set[Path], words: list[str]):
     alike = len(_common(path[::-1] for path in paths)) if len(paths) > 1 else 0
     end = min(alike, min(map(len, paths)) - base - 1)
     short = {path: path[base : len(path) - end] for path in paths}
-    inner = {"/".join(x) for x in short.values() if len(x) > 1}
-    if any(len(x) == 1 for x in short.values()):
-        tops = {path: x[:1] for path, x in short.items()}
-        if inner:
-            words.append(f"folders within a class are part of it: {some(inner)}")
-    else:
-        ends = set(short.values())
-        tops = {
-            path: next(x[:n] for n in range(1, 1 + len(x)) if x[:n] in ends)
-            for path, x in short.items()
-        }
-        words.append(f"the folders that hold the images are the classes: {some(inner)}")
+    inner = some({"/".join(x) for x in short.values() if len(x) > 1})
+    ends = set(short.values())
+    if first := {x[:1] for x in ends} & ends:
+        ends |= {x[:1] for x in ends}
+    if inner:
+        what = "parts of a class" if first else "the classes"
+        words.append(f"folders that are read as {what}: {inner}")
+    tops = {
+        path: next(x[:n] for n in range(1, 1 + len(x)) if x[:n] in ends)
+        for path, x in short.items()
+    }
     named = {path: "/".join(top) for path, top in tops.items()}
     if len(set(named.values())) == 1:
         raise InputError(
@@ -237,11 +227,12 @@ def _known(path: Path, classes: Collection[str]) -> str | None:
 
 def _listed(images: Mapping[str, Path], notes: Mapping[str, str]) -> dict[str, str]:
     """Tiny ImageNet: ``val/images/val_0.JPEG`` is listed in ``val/``, as its name."""
-    classes = {}
-    for note, text in notes.items():
-        for line in text.splitlines():
-            file, label, *_ = [*line.split("\t"), ""]
-            classes[(*_parts(note)[:-1], file)] = label
+    classes = {
+        (*_parts(note)[:-1], line.split("\t")[0]): line.split("\t")[1]
+        for note, text in notes.items()
+        for line in text.splitlines()
+        if "\t" in line
+    }
     keys = {
         name: (*folder[:-1], name.split("/")[-1]) for name, folder in images.items()
     }

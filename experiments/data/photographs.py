@@ -58,26 +58,24 @@ def photographs(
       tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
       **options: see ``cache.read``, which says also what is raised.
     """
-    # Here, since this import takes two seconds, and one's own files do without.
+    data_dir = (tfds_dir or folder / "tfds").expanduser().resolve()
     if name.startswith(OWN_FILES):
         source = _source(Path(name.removeprefix(OWN_FILES)).expanduser())
     else:
-        source = _published(name, folder, tfds_dir or folder / "tfds")
+        # Here, since this import takes two seconds, and one's own files do without.
+        from experiments.data.builders import OWN, own_source
+        from experiments.data.official import OFFICIAL, official_source
+
+        if name not in {**OFFICIAL, **OWN}:
+            raise unknown("photographs", name, [*OFFICIAL, *OWN, f"{OWN_FILES}PATH"])
+        if name in OWN:
+            source = own_source(name, folder / "archives")
+        else:
+            source = official_source(name, data_dir)
     splits = read(source, side, folder / "arrays", **options)
     if split not in splits:
         raise unknown(f"split of {name}", split, splits)
     return splits[split]
-
-
-def _published(name: str, folder: Path, tfds_dir: Path) -> Source:
-    from experiments.data.builders import OWN, own_source
-    from experiments.data.official import OFFICIAL, official_source
-
-    if name in OWN:
-        return own_source(name, folder / "archives")
-    if name in OFFICIAL:
-        return official_source(name, tfds_dir.expanduser().resolve())
-    raise unknown("photographs", name, [*OFFICIAL, *OWN, f"{OWN_FILES}PATH"])
 
 
 def _source(path: Path) -> Source:
@@ -87,17 +85,16 @@ def _source(path: Path) -> Source:
     def open_(scratch: Path) -> Contents:
         root = files.unpacked(path, scratch)
         names = files.names(root)
+        listings = [root / x for x in names if x.endswith(ANNOTATIONS)]
         notes = {
-            x: (root / x).read_text(errors="replace")
-            for x in names
-            if x.endswith(ANNOTATIONS)
+            str(x.relative_to(root)): x.read_text(errors="replace") for x in listings
         }
-        found = layout(str(path), names, notes)
-        sizes = Counter(split for split, _ in found.place.values())
+        classes, place, words = layout(str(path), names, notes)
+        sizes = Counter(split for split, _ in place.values())
         examples = (
             Example(split, label, str(path / x), root / x)
-            for x, (split, label) in found.place.items()
+            for x, (split, label) in place.items()
         )
-        return Contents(found.classes, sizes, examples, found.words)
+        return Contents(classes, sizes, examples, words)
 
     return Source(name, [path.name, digests.of_json(files.stamps(path))], open_)

@@ -10,10 +10,9 @@ from experiments.errors import InputError
 
 def read(*names, notes=None):
     """Split and class of each image, and the words."""
-    found = layout("here", names, notes or {})
-    assert found.classes == tuple(sorted(found.classes))
-    place = {x: (split, found.classes[y]) for x, (split, y) in found.place.items()}
-    return place, found.words
+    classes, place, words = layout("here", names, notes or {})
+    assert classes == tuple(sorted(classes))
+    return {x: (split, classes[y]) for x, (split, y) in place.items()}, words
 
 
 SPELLINGS = {
@@ -136,7 +135,7 @@ def test_tiny_imagenet_as_it_is_published():
         (["train/a/1.jpg", "train/b/1.jpg", "test/A/1.jpg", "test/B/1.jpg"], "A, B"),
         (["val/a/1.jpg", "test/b/1.jpg"], "holds test, validation, but no training"),
         (["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"],
-         "splits in several folders: a, b"),
+         "several sets' splits: a/test, a/train"),
         (["x_train/a/1.jpg", "x_test/a/1.jpg", "y_train/a/1.jpg", "y_test/a/1.jpg"],
          "several sets' splits"),
         (["a/1.jpg", "b/1.jpg", "c/", "c/1.heic"], r"c is beside .*\.heic \(1\)"),

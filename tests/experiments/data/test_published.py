@@ -60,7 +60,7 @@ def smaller(monkeypatch):
     """A set of fewer classes."""
 
     def change(name, classes):
-        monkeypatch.setitem(OWN, name, OWN[name]._replace(classes=classes))
+        monkeypatch.setitem(OWN, name, (classes, *OWN[name][1:]))
 
     return change
 
@@ -106,9 +106,7 @@ def test_caltech256_draws_its_split_the_same_everywhere():
         name[-12:-4] for name, (split, _) in drawn.items() if split == "train"
     )
     assert train == ["001_0002", "001_0004", "002_0001", "002_0004"]
-    with pytest.raises(
-        InputError, match=r"class 001.a has 5 images, expected more than"
-    ):
+    with pytest.raises(InputError, match=r"001.a has 5 images, expected more than"):
         caltech256(names, per_class=5)
 
 
@@ -163,7 +161,5 @@ def test_files_that_do_not_fit_are_refused(tmp_path, indoor, file, text, message
 
 def test_another_number_of_classes_is_refused(tmp_path, indoor, smaller):
     smaller("mit_indoor67", 67)
-    with pytest.raises(
-        InputError, match="expected 67 classes, found 2: airport_inside, b"
-    ):
+    with pytest.raises(InputError, match="expected 67 classes, found 2"):
         photographs("mit_indoor67", "train", 4, tmp_path)
