@@ -1,7 +1,7 @@
 """Networks in Flax NNX: the small one of the studies, and pretrained ones."""
 
-from experiments.networks.activations import activations
 from experiments.networks.efficientnet import EfficientNetLite0
+from experiments.networks.frozen import activations
 from experiments.networks.interface import (
     Gates,
     Network,

@@ -1,10 +1,10 @@
 """A small network that is fast on a CPU, where many are trained at once.
 
-It is meant to be mapped over seeds with ``vmap``, under which a ``lax.conv`` becomes a
-grouped convolution; and inside ``lax.scan`` XLA's CPU backend runs convolutions on one
-slow path. Both cost about ten times. So the 3x3 convolution here gathers shifted copies
-of its input and multiplies once. There is no BatchNorm: its running statistics would be
-a second thing that fine-tuning moves and the regularizer does not see.
+Under ``vmap`` over seeds a ``lax.conv`` becomes a grouped convolution, and inside
+``lax.scan`` XLA's CPU backend runs convolutions on a slow path; each costs about ten
+times. So the 3x3 convolution here gathers shifted copies of its input and multiplies
+once. There is no BatchNorm: fine-tuning would move its running statistics, which no
+regularizer sees.
 """
 
 import dataclasses
@@ -20,14 +20,10 @@ from experiments.networks.interface import Gates, Params, gated
 class ShiftedConv(nnx.Module):
     """A stride-1 convolution with zero padding ("SAME") as shifts and one matmul.
 
-    Equal to ``jax.lax.conv_general_dilated`` on NHWC images and HWIO kernels. The
-    kernel is ``[size, size, features_in, features_out]``, the bias ``[features_out]``;
-    both are float32.
+    Equal to ``jax.lax.conv_general_dilated`` on NHWC images and HWIO kernels.
     """
 
-    def __init__(
-        self, features_in: int, features_out: int, *, size: int, rngs: nnx.Rngs
-    ):
+    def __init__(self, features_in: int, features_out: int, size: int, rngs: nnx.Rngs):
         # Drawn as a matrix: a vmapped draw in 4 dimensions takes seconds to compile.
         matrix = (size * size * features_in, features_out)
         kernel = nnx.initializers.he_normal()(rngs.params(), matrix)
@@ -91,28 +87,23 @@ class Cnn(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
         one, two, three = architecture.channels
         flat = three * (architecture.side // 4) ** 2
-        self.conv1 = ShiftedConv(1, one, size=3, rngs=rngs)
-        self.conv2 = ShiftedConv(one, two, size=3, rngs=rngs)
-        self.conv3 = ShiftedConv(two, three, size=3, rngs=rngs)
+        self.conv1 = ShiftedConv(1, one, 3, rngs)
+        self.conv2 = ShiftedConv(one, two, 3, rngs)
+        self.conv3 = ShiftedConv(two, three, 3, rngs)
         self.dense = nnx.Linear(flat, architecture.hidden, rngs=rngs)
         self.head = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
 
     def features(
         self, images: jax.Array, *, gates: Gates | None = None
     ) -> dict[str, jax.Array]:
-        """What each layer of the body makes of ``[n, side, side, 1]``, by layer name.
+        """The output of each layer of the body for ``[n, side, side, 1]``, by name.
 
-        The convolutions' maps are ``[n, height, width, channels]`` after pooling, the
-        dense layer's output is ``[n, hidden]``: what feature distillation compares.
+        Of a convolution ``[n, height, width, channels]`` after pooling, of the dense
+        layer ``[n, hidden]``.
         """
-        maps = {}
-
-        def keep(name: str, x: jax.Array) -> jax.Array:
-            maps[name] = gated(name, x, gates)
-            return maps[name]
-
-        x = keep("conv1", halve(nnx.relu(self.conv1(images))))
-        x = keep("conv2", halve(nnx.relu(self.conv2(x))))
-        x = keep("conv3", nnx.relu(self.conv3(x)))
-        keep("dense", nnx.relu(self.dense(x.reshape(images.shape[0], -1))))
-        return maps
+        one = gated("conv1", halve(nnx.relu(self.conv1(images))), gates)
+        two = gated("conv2", halve(nnx.relu(self.conv2(one))), gates)
+        three = gated("conv3", nnx.relu(self.conv3(two)), gates)
+        flat = three.reshape(images.shape[0], -1)
+        dense = gated("dense", nnx.relu(self.dense(flat)), gates)
+        return {"conv1": one, "conv2": two, "conv3": three, "dense": dense}

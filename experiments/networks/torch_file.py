@@ -49,8 +49,7 @@ def _legacy(content: bytes) -> dict[str, np.ndarray]:
     _, protocol, system, state, keys = (_interpret(stream) for _ in range(5))
     if protocol != 1001 or system["little_endian"] is not True:
         raise InputError("not a little-endian PyTorch file of protocol 1001")
-    tensors = {name: _tensor(name, x) for name, x in _items(state)}
-    dtypes = {key: dtype for key, dtype, *_ in tensors.values()}
+    tensors, dtypes = _tensors(state)
     for key in map(_string, keys):
         size = int.from_bytes(stream.read(8), "little")
         storages[key] = np.frombuffer(content, dtypes[key], size, stream.tell())
@@ -65,58 +64,50 @@ def _zip(content: bytes) -> dict[str, np.ndarray]:
         size = sum(entry.file_size for entry in files.values())
         if size > len(content) or any(e.compress_type for e in files.values()):
             raise InputError("refused a zip archive with compressed or shared entries")
-        pickled = next((name for name in files if name.endswith("/data.pkl")), None)
-        if pickled is None:
+        folder = next((name[:-8] for name in files if name.endswith("/data.pkl")), None)
+        if folder is None:
             raise InputError("a zip archive (as .npz), but not one of PyTorch's")
-        folder = pickled.removesuffix("data.pkl")
         order = f"{folder}byteorder"  # since PyTorch 2.1
         if order in files and archive.read(order) != b"little":
             raise InputError("not a little-endian PyTorch file")
-        state = _interpret(io.BytesIO(archive.read(pickled)))
-        tensors = {name: _tensor(name, x) for name, x in _items(state)}
-        storages = {}
-        for key, dtype, *_ in tensors.values():
-            if key not in storages:
-                data = archive.read(f"{folder}data/{key}")
-                storages[key] = np.frombuffer(data, dtype)
+        pickled = io.BytesIO(archive.read(f"{folder}data.pkl"))
+        tensors, dtypes = _tensors(_interpret(pickled))
+        data = {key: archive.read(f"{folder}data/{key}") for key in dtypes}
+    storages = {key: np.frombuffer(data[key], dtypes[key]) for key in dtypes}
     return {name: _view(name, storages, *x) for name, x in tensors.items()}
 
 
-def _items(state: Any):
+def _tensors(state: Any) -> tuple[dict[str, tuple], dict[str, np.dtype]]:
+    """By name: storage, dtype, offset, shape, strides in elements; storages' dtypes."""
     if type(state) is not dict:
         raise InputError(f"expected a state_dict, got a {type(state).__name__}")
-    return state.items()
+    tensors = {}
+    for name, made in state.items():
+        match made:
+            case (
+                ("storage", str(kind), str(key), *_),
+                int(),
+                tuple(),
+                tuple(),
+                *_,
+            ) if kind in _DTYPES and all(type(n) is int for x in made[2:4] for n in x):
+                tensors[name] = key, _DTYPES[kind], *made[1:4]
+            case _:
+                raise InputError(f"{name} is no tensor but a {type(made).__name__}")
+    return tensors, {key: dtype for key, dtype, *_ in tensors.values()}
 
 
-def _tensor(name: str, arguments: Any) -> tuple[str, np.dtype, int, tuple, tuple]:
-    """Storage, dtype, offset, shape and strides; the last three count elements."""
-    match arguments:
-        case (("storage", str(kind), str(key), *_), int(), tuple(), tuple(), *_) if (
-            kind in _DTYPES and all(type(n) is int for x in arguments[2:4] for n in x)
-        ):
-            return key, _DTYPES[kind], *arguments[1:4]
-    raise InputError(f"{name} is no tensor but a {type(arguments).__name__}")
-
-
-def _view(
-    name: str, storages: dict, key: str, dtype: np.dtype, offset: int, *steps: tuple
-) -> np.ndarray:
-    flat, (shape, strides) = storages[key], steps
+def _view(name, storages, key, dtype, offset, shape, strides) -> np.ndarray:
+    flat = storages[key]
     pairs = zip(shape, strides, strict=True)
     end = offset + sum((length - 1) * stride for length, stride in pairs) + 1
     # `as_strided` does not check bounds. A stride of 0 could repeat one element without
     # end, hence the bound on the size as well.
-    if (
-        flat.dtype != dtype
-        or min(offset, *strides, 0) < 0
-        or min(*shape, 1, 1) < 1
-        or max(end, math.prod(shape)) > flat.size
-    ):
+    inside = max(end, math.prod(shape)) <= flat.size and min(*shape, 1, 1) > 0
+    if flat.dtype != dtype or not inside or min(offset, *strides, 0) < 0:
         raise InputError(f"{name} does not lie within its storage of {flat.size}")
-    strides = [stride * flat.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(
-        flat[offset:], shape, strides, writeable=False
-    )
+    steps = [stride * flat.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
 
 def _string(key: Any) -> str:
@@ -144,25 +135,20 @@ def _update(target: dict, *items: Any) -> dict:
 
 # What an opcode makes of its argument, if any, and of what it takes off the stack.
 _MAKE = {
-    **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"), lambda x: x
-    ),
-    **dict.fromkeys(
-        ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), lambda *x: x
-    ),
-    **dict.fromkeys(("APPEND", "APPENDS"), _extend),
-    **dict.fromkeys(("SETITEM", "SETITEMS"), _update),
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
     "GLOBAL": _named,
-    "BINPERSID": lambda storage: storage,
     "REDUCE": lambda name, arguments: {} if name == _DICT else arguments,
     "BUILD": lambda made, _: made,  # the state is the version numbers of layers
-    "STOP": lambda made: made,
 }
+_VALUES = ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "BINPERSID", "STOP")
+_TUPLES = ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+_MAKE |= dict.fromkeys(_VALUES, lambda x: x) | dict.fromkeys(_TUPLES, lambda *x: x)
+_MAKE |= dict.fromkeys(("APPEND", "APPENDS"), _extend)
+_MAKE |= dict.fromkeys(("SETITEM", "SETITEMS"), _update)
 
 
 def _interpret(stream: io.BytesIO) -> Any:

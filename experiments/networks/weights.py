@@ -84,7 +84,6 @@ def port(
       InputError: if tensors are missing, unexpected or of another shape; names them.
     """
     pretrained = find(name)
-    torch_name = pretrained.kind.torch_name
     found = {
         # Convolutions from OIHW to HWIO, matrices from [out, in] to [in, out].
         _from_transformers(key): x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
@@ -92,30 +91,35 @@ def port(
         # How many batches PyTorch's BatchNorm saw is not needed with a fixed momentum.
         if not key.endswith("num_batches_tracked")
     }
-    bias = found.get(torch_name("head.bias"))
+    bias = found.get(torch_name(pretrained.kind, ("head", "bias")))
     classes = CLASSES if bias is None else bias.size
     # Traced for its shapes only: drawing initial weights would take half a minute.
     blank = nnx.eval_shape(lambda: pretrained.build(classes, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(blank)
-    expected, filled = {}, []
-    for path, variable in nnx.to_flat_state(state):
-        *parts, leaf = (str(part) for part in path if part != "layers")
-        key = torch_name(".".join([*parts, _LEAVES[leaf]]))
-        expected[key] = variable.shape
-        if key in found:
-            value = variable.replace(jnp.asarray(found[key], jnp.float32))
-            filled.append((path, value))
-    wrong = [f"{key} is missing" for key in expected if key not in found]
-    wrong += [f"{key} is unexpected" for key in found if key not in expected]
+    slots = {
+        torch_name(pretrained.kind, p): (p, v) for p, v in nnx.to_flat_state(state)
+    }
+    wrong = [f"{key} is missing" for key in slots if key not in found]
+    wrong += [f"{key} is unexpected" for key in found if key not in slots]
     wrong += [
-        f"{key} is {found[key].shape} and not {shape} in Flax' layout"
-        for key, shape in expected.items()
-        if key in found and found[key].shape != shape
+        f"{key} is {found[key].shape} and not {v.shape} in Flax' layout"
+        for key, (_, v) in slots.items()
+        if key in found and found[key].shape != v.shape
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise InputError(f"{source} does not fit {name}: {'; '.join(wrong[:5])}{more}")
+    filled = [
+        (path, v.replace(jnp.asarray(found[key], jnp.float32)))
+        for key, (path, v) in slots.items()
+    ]
     return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def torch_name(kind: Any, path: tuple[Any, ...]) -> str:
+    """PyTorch's name for an array of a network, such as (stage1, layers, 0, scale)."""
+    *parts, leaf = (str(part) for part in path if part != "layers")
+    return kind.torch_name(".".join([*parts, _LEAVES[leaf]]))
 
 
 def _from_transformers(name: str) -> str:

@@ -59,14 +59,30 @@ def test_a_wrong_weight_does_not_pass(case):
         assert_equal_outputs(thin(wrong), expected)
 
 
-def test_outputs_equal_those_of_an_installed_pytorch(case, request):
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    _, maps, _ = case
-    depth = request.node.callspec.params["case"]
-    expected = reference.outputs(depth)
-    names = ("stage1", "stage2", "stage3", "stage4", "pooled", "logits")
-    assert_equal_outputs(thin(maps), {name: expected[name] for name in names})
+def test_trunk_and_the_rest_make_the_whole(case):
+    (network, maps, _), stage = case, "stage3"
+    split = nnx.jit(lambda net, x: (cut := net.trunk(x, stage), net(cut, start=stage)))
+    cut, logits = split(network, jnp.asarray(reference.images()))
+    assert_equal_outputs({"cut": cut, "logits": logits},
+                         {"cut": maps[stage], "logits": maps["logits"]})  # fmt: skip
+
+
+@pytest.mark.slow  # compiles the backward pass
+def test_layers_before_start_are_not_run(case):
+    network = nnx.clone(case[0])
+    network.train()
+    cached, mean = case[1]["stage3"], network.stage3.layers[0].bn1.mean[...]
+    gradient = nnx.jit(nnx.grad(lambda net: (net(cached, "stage3") ** 2).sum()))
+    grads = nnx.to_flat_state(gradient(network))
+    moved = {path[0] for path, g in grads if jnp.any(g[...] != 0)}
+    assert moved == {"stage4", "head"}
+    np.testing.assert_array_equal(network.stage3.layers[0].bn1.mean[...], mean)
+
+
+@pytest.mark.parametrize("method", ["features", "trunk", "__call__"])
+def test_an_unknown_stage_is_an_error_that_lists_the_known(case, method):
+    with pytest.raises(InputError, match=r"'stem'; known: stage1, .*, pooled"):
+        getattr(case[0], method)(jnp.asarray(reference.images()), "stem")
 
 
 def test_resnet101_has_as_many_parameters_as_torchvisions():

@@ -49,8 +49,8 @@ def activations(
         model = nnx.merge(graph, state)
         return model.trunk(model.normalize(batch), start).astype(jnp.float16)
 
-    # On a CPU, feature maps of more images do not fit its cache: at 96 pixels, batches
-    # of 64 take 1.5 times as long per image.
+    # The feature maps of more images do not fit a CPU's cache: at 96 pixels, batches of
+    # 64 take 1.5 times as long per image.
     size = 16 if jax.default_backend() == "cpu" else 64
     parts = []
     for at in range(0, len(images), size):
