@@ -10,13 +10,14 @@ import jax.numpy as jnp
 
 from experiments.data import VARIANTS, Dataset, load, photographs, with_test_split
 from experiments.errors import unknown
-from experiments.networks import Architecture, Params, Spec, Upper
-from experiments.networks.upper import activations
+from experiments.networks import Architecture, Params, Spec, Upper, activations
 from experiments.pretrain import pretrain
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
 
 RANDOM, IMAGENET = "random", "imagenet"
+# Of photographs in a quick run, at most, in pixels.
+QUICK_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Photographs:
     def quick(self) -> Self:
         """With small photographs, and the network whose weights a package brings."""
         spec = dataclasses.replace(self.spec, network="efficientnet-lite0")
-        return dataclasses.replace(self, spec=spec, side=min(self.side, 64))
+        return dataclasses.replace(self, spec=spec, side=min(self.side, QUICK_SIDE))
 
     def check_source(self, name: str) -> None:
         """Raises an ``InputError`` where there is no such source."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 from experiments.errors import InputError
 from experiments.methods import method
 from experiments.recipe import Recipe
-from experiments.sources import Photographs, SmallImages
+from experiments.sources import QUICK_SIDE, Photographs, SmallImages
 from experiments.training.loop import CHUNKS
 
 
@@ -148,7 +148,10 @@ class Study:
         """A form that shows that the study runs, and nothing more."""
 
         def short(recipe: Recipe) -> Recipe:
-            return dataclasses.replace(recipe, steps=min(recipe.steps, CHUNKS))
+            crop = recipe.crop and min(recipe.crop, QUICK_SIDE * 7 // 8)
+            return dataclasses.replace(
+                recipe, steps=min(recipe.steps, CHUNKS), crop=crop
+            )
 
         return dataclasses.replace(
             self,
