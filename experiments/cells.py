@@ -21,13 +21,16 @@ def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, A
       total: how many cells there are to be.
 
     Raises:
-      InputError: if the file holds a study with other settings.
+      InputError: if the file cannot be written, or holds a study with other settings.
     """
     settings = json.loads(json.dumps(settings))  # as it is read from a file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = _whole_lines(path) if path.exists() else ""
-    with path.open("ab") as file:
-        file.truncate(len(whole.encode()))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = _whole_lines(path) if path.exists() else ""
+        with path.open("ab") as file:
+            file.truncate(len(whole.encode()))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
     found = _records(whole, path)
     if not found:
         append(path, {"record": "about", **about(settings), "cells": total})

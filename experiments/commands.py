@@ -46,7 +46,7 @@ class Run:
         reporter = Reporter(console, self.quiet)
         try:
             run(study, out, self.cache, reporter)
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
                 f"interrupted; finished cells are in {out}/cells.jsonl, and the same "
                 "command resumes after them"
