@@ -8,6 +8,8 @@ from rich.console import Console
 
 from experiments.commands import Report, Run
 from experiments.errors import InputError
+from experiments.finetune.command import Finetune
+from experiments.finetune.predict import Predict
 from experiments.training.interruption import Interrupted
 
 
@@ -15,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit code: 0, or 1 with a message on stderr."""
     try:
         command = tyro.cli(
-            Run | Report,
+            Finetune | Predict | Run | Report,
             prog="python -m experiments",
             description="Fine-tune to your own images, and run studies of DTNH.",
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
@@ -25,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, FloatingPointError) as error:
         Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
         return 1
-    except Interrupted as stopped:
-        Console(stderr=True).print(str(stopped), markup=False, soft_wrap=True)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        text = str(stopped) or "interrupted"
+        Console(stderr=True).print(text, markup=False, soft_wrap=True)
         return 130
     return 0
 

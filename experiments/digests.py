@@ -1,9 +1,11 @@
-"""SHA-256 of files, of folders, and of what JSON can hold."""
+"""SHA-256 of files, of arrays, and of what JSON can hold."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def of_json(value: Any) -> str:
@@ -17,7 +19,10 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_folder(folder: Path) -> dict[str, str]:
-    """Of each file under a folder, by its path in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): of_file(path) for path in files}
+def of_arrays(*arrays: np.ndarray) -> str:
+    """Of their shapes, dtypes and bytes."""
+    total = hashlib.sha256()
+    for array in map(np.ascontiguousarray, arrays):
+        total.update(f"{array.shape} {array.dtype}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()

@@ -126,7 +126,10 @@ class Method:
 
     def _pair_maker(self) -> optax.GradientTransformation:
         """From plain gradients to pairs; where it distills, pairs come in."""
-        known = {"l2-sp": lambda: l2_sp(beta=HEAD_DECAY, new=_is_head), "l2": l2}
+        known = {
+            "l2-sp": lambda: l2_sp(beta=HEAD_DECAY, new=_is_head),
+            "l2": lambda: l2(mask=_is_kernel),
+        }
         makers = [known[name]() for name in self.regularizers if name in known]
         if len(self.regularizers) > 1:
             return mix_regularizers(*makers)
@@ -156,6 +159,11 @@ def method(name: str) -> Method:
 
 def _is_head(params: Any) -> dict[str, bool]:
     return {name: name == "head" for name in params}
+
+
+def _is_kernel(params: Any) -> Any:
+    """All but biases and the scales of normalization, as weight decay mostly is."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
 def _head_alone() -> optax.GradientTransformation:

@@ -5,7 +5,6 @@ renamed when complete; one that cannot be read is made again.
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import flax
@@ -89,17 +88,13 @@ def _like(spec: Spec, seeds: int) -> Params:
 
 
 def _name(spec, recipe, dataset, seeds, begin) -> str:
-    arrays = [dataset.images, dataset.labels, *jax.tree.leaves(begin)]
-    total = hashlib.sha256()
-    for array in map(np.ascontiguousarray, arrays):
-        total.update(f"{array.shape} {array.dtype}".encode())
-        total.update(array.tobytes())
+    arrays = dataset.images, dataset.labels, *jax.tree.leaves(begin)
     settings = {
         "version": VERSION,
         "spec": dataclasses.asdict(spec),
         "recipe": dataclasses.asdict(recipe),
         "seeds": seeds,
-        "data": total.hexdigest(),
+        "data": digests.of_arrays(*arrays),
         "jax": jax.__version__,
         "flax": flax.__version__,
         "platform": jax.default_backend(),

@@ -66,6 +66,10 @@ class Reporter:
         if not self._quiet:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def result(self, text: str) -> None:
+        """A line that is shown even when quiet, in bold."""
+        self.console.print(text, markup=False, highlight=False, style="bold")
+
     def warn(self, text: str) -> None:
         """A line that is shown even when quiet."""
         self.console.print(f"warning: {text}", markup=False, style="yellow")

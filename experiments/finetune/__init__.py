@@ -1,0 +1,1 @@
+"""The commands ``finetune`` and ``predict``: a network for images of one's own."""

@@ -1,0 +1,242 @@
+"""The command ``finetune``: from a folder of images to a network and a report."""
+
+import dataclasses
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from experiments import cell, cells, digests
+from experiments.data import read_folder
+from experiments.errors import InputError, unknown
+from experiments.finetune import report, saved
+from experiments.finetune.compared import (
+    METHODS,
+    WEIGHT,
+    choose,
+    outcome,
+    sentence,
+    warnings,
+)
+from experiments.finetune.split import split
+from experiments.finetune.views import MARGIN, through_frozen_part
+from experiments.methods import method
+from experiments.networks import NETWORKS, Upper, stages_of
+from experiments.progress import Reporter
+from experiments.provenance import about
+from experiments.recipe import Recipe
+from experiments.training import devices
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.interruption import Interrupted
+from experiments.training.loop import fit
+
+# Stages from the input that stay frozen by default.
+FROZEN = {"efficientnet-lite0": 6}
+FROZEN_OF_RESNETS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Fine-tune a pretrained network to images of your own, and see what DTNH changes.
+
+    FOLDER has one folder of images per class, or train/ val/ test/ with such folders.
+    Trains by plain fine-tuning and by the steady rule of DTNH, chooses between them on
+    validation images, and writes report.html and the network, for `predict`. Run again,
+    an interrupted run resumes.
+    """
+
+    folder: Positional[Path]
+    """Folder, zip or tar file with the images."""
+    out: Path | None = None
+    """Folder of the run, by default runs/finetune/FOLDER; made where it is missing."""
+    cache: Path = Path("runs/cache")
+    """Folder for decoded images and what the frozen part makes of them."""
+    network: str = "efficientnet-lite0"
+    """efficientnet-lite0, resnet18, resnet34, resnet50 or resnet101."""
+    weights: Path | None = None
+    """Weight file of the network; by default of a package, or the Hugging Face hub."""
+    frozen: Annotated[int | None, arg(name="from")] = None
+    """Stages from the input that stay frozen; 0 to train the whole network."""
+    side: int = 128
+    """Height and width in pixels of what the network sees of an image."""
+    steps: int = 200
+    """Updates."""
+    batch_size: int = 32
+    """Images in an update."""
+    learning_rate: float = 0.003
+    """Step size of SGD with momentum 0.9."""
+    seeds: int = 3
+    """Repetitions, at least 2: the head, the order, and what is held out vary."""
+    skip_damaged: bool = False
+    """Leave out images that cannot be read, with a warning."""
+    layout: Literal["data", "fsdp"] = "data"
+    """On several devices, each has the whole state, or (fsdp) its share of it."""
+    distributed: bool = False
+    """Join the other processes of this run, one per host, as JAX detects them."""
+    quiet: bool = False
+    """Print the result alone, no progress."""
+
+    def __call__(self, console: Console) -> None:
+        if self.distributed:
+            devices.join()
+        self.check()
+        reporter = Reporter(console, self.quiet or jax.process_index() > 0)
+        try:
+            run(self, reporter)
+        except Interrupted as stopped:
+            raise Interrupted(
+                f"{stopped}, and saved in {self.place}; the same command resumes there"
+            ) from None
+
+    @property
+    def place(self) -> Path:
+        """The folder of the run."""
+        return self.out or Path("runs/finetune") / self.folder.resolve().stem
+
+    @property
+    def spec(self) -> Upper:
+        """The network, its classes aside."""
+        stages = [name for name in stages_of(self.network) if name != "pooled"]
+        frozen = FROZEN.get(self.network, FROZEN_OF_RESNETS)
+        frozen = frozen if self.frozen is None else self.frozen
+        if not 0 <= frozen <= len(stages):
+            raise InputError(
+                f"--from must be in 0..{len(stages)}, the stages of {self.network}, "
+                f"got {frozen}"
+            )
+        start = stages[frozen - 1] if frozen else None
+        weights = None if self.weights is None else str(self.weights)
+        return Upper(self.network, start, weights=weights)
+
+    def check(self) -> None:
+        """Raises an ``InputError`` for what can be seen to be wrong before any work."""
+        if self.network not in NETWORKS:
+            raise unknown("network", self.network, NETWORKS)
+        for name, least in (
+            ("side", 32),
+            ("steps", 1),
+            ("batch_size", 1),
+            ("seeds", 2),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}"
+                )
+        if (self.place / saved.FOLDER / saved.ABOUT).exists():
+            raise InputError(
+                f"{self.place} holds a finished run: see report.html there, give "
+                "another --out, or remove it"
+            )
+        _ = self.spec
+
+
+def run(config: Finetune, reporter: Reporter) -> None:
+    """The run, from top to bottom.
+
+    Raises:
+      InputError: if the images cannot be used, or the folder holds another run.
+      FloatingPointError: if training diverges.
+      Interrupted: after Ctrl-C or SIGTERM.
+    """
+    pixels, target = devices.in_turn(lambda: _target(config, reporter))
+    spec = dataclasses.replace(config.spec, classes=target.dataset.classes)
+    body = spec.pretrained()
+    seeds = jax.tree.map(lambda x: np.broadcast_to(x, (config.seeds, *x.shape)), body)
+    # To the last step: on a few validation images, the best step is chance.
+    pair = cell.pair(spec, seeds, dataclasses.replace(target, validation=None))
+    settings = _settings(config, target)
+    over = devices.layout(config.layout)
+    outcomes = []
+    with reporter.study(len(METHODS)):
+        for name in METHODS:
+            job = pair.job(method(name), WEIGHT, _recipe(config, target))
+            place = config.place / "checkpoints" / name.replace("/", "-")
+            with (
+                reporter.task(method(name).label, 1) as advanced,
+                Checkpoints(place, settings, reporter.say) as checkpoints,
+            ):
+                fitted = fit(job, advanced, checkpoints, over)
+            outcomes.append(outcome(name, job, fitted, target))
+    for text in warnings(outcomes, job, target.test):
+        reporter.warn(text)
+    if jax.process_index() == 0:
+        _write(config, spec, pixels, outcomes, settings)
+    reporter.result(sentence(outcomes, target.test.shape[1]))
+    reporter.say(f"written to {config.place}/: report.html, network/")
+
+
+def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Target]:
+    """The task, with images as pixels, and as the network takes them."""
+    read = round(MARGIN * config.side)
+    with reporter.study(1), reporter.task("reading images", 1) as advanced:
+        splits = read_folder(
+            config.folder, read, cache=config.cache, skip_damaged=config.skip_damaged,
+            warn=reporter.warn, advanced=advanced,
+        )  # fmt: skip
+    pixels = split(splits, config.seeds, reporter.say)
+    if config.spec.start is None:
+        return pixels, pixels
+    with reporter.study(1), reporter.task("frozen part", 1) as advanced:
+        target = through_frozen_part(
+            config.spec, pixels, config.side, config.cache, advanced
+        )
+    return pixels, target
+
+
+def _recipe(config: Finetune, target: cell.Target) -> Recipe:
+    return Recipe(
+        config.steps,
+        min(config.batch_size, target.train.shape[1]),
+        config.learning_rate,
+        crop=config.side if config.spec.start is None else None,
+    )
+
+
+def _settings(config: Finetune, target: cell.Target) -> dict[str, Any]:
+    """What determines the numbers, as JSON can hold it."""
+    free = ("folder", "out", "cache", "weights", "layout", "distributed", "quiet")
+    fields = dataclasses.asdict(config)
+    return {
+        **{name: value for name, value in fields.items() if name not in free},
+        "weights": None if config.weights is None else digests.of_file(config.weights),
+        "images": digests.of_arrays(target.dataset.images, target.dataset.labels),
+    }
+
+
+def _write(config, spec, pixels, outcomes, settings) -> None:
+    out = config.place
+    found = about(settings)
+    records = cells.resume(out / "cells.jsonl", settings, len(outcomes))
+    for one in outcomes[len(records) :]:
+        weight = None if one.method.rule is None else WEIGHT
+        names = {"method": one.name, "weight": weight, "from": spec.network}
+        record = {"record": "cell", **names, "to": pixels.dataset.name, **one.record}
+        cells.append(out / "cells.jsonl", record)
+    chosen = choose(outcomes)
+    params = jax.tree.map(lambda x: np.asarray(x[chosen.seed]), chosen.fitted.params)
+    command = shlex.join(["python", "-m", "experiments", *sys.argv[1:]])
+    described = {
+        "classes": list(pixels.dataset.class_names),
+        "preprocessing": {
+            "resize": round(MARGIN * config.side),
+            "crop": config.side,
+            "note": "the shorter side is resized to `resize` pixels (bicubic), the "
+            "middle square of `crop` pixels is taken; uint8 RGB, normalized inside "
+            "the network",
+        },
+        "method": chosen.name,
+        "weight": None if chosen.method.rule is None else WEIGHT,
+        "seed": chosen.seed,
+        "test_accuracy": chosen.record["accuracy"][chosen.seed],
+        "command": command,
+        "made_with": found,
+    }
+    report.write(out, pixels, outcomes, described)
+    saved.save(out, spec, params, described)
+    shutil.rmtree(out / "checkpoints")

@@ -1,0 +1,124 @@
+"""The methods that are compared, what each came to, and which is chosen."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.cell import Target, summary
+from experiments.methods import PLAIN, Method, method
+from experiments.statistics import Estimate, estimate
+from experiments.training.evaluate import probabilities, right
+from experiments.training.loop import Fitted, Job
+from experiments.training.names import flatten
+
+# Plain fine-tuning, and the steady rule with what needs no second backward pass and
+# with all that there is. λ hardly matters: the rule caps what it does.
+METHODS = PLAIN, "l2-sp+l2/steady", "kd+l2-sp+l2/steady"
+WEIGHT = 10.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one method came to, over ``S`` seeds.
+
+    Attributes:
+      name: of the method.
+      steps: updates.
+      fitted: the networks.
+      answers: on the test images, probabilities ``[S, m, classes]``.
+      record: as ``cells.jsonl`` has it, accuracies in percent.
+    """
+
+    name: str
+    steps: int
+    fitted: Fitted
+    answers: np.ndarray
+    record: dict[str, Any]
+
+    @property
+    def method(self) -> Method:
+        return method(self.name)
+
+    @property
+    def words(self) -> str:
+        """What the method is, for people who do not know its parts."""
+        if self.method.rule is None:
+            return self.method.label
+        return f"DTNH ({self.method.regularizer})"
+
+    @property
+    def accuracy(self) -> Estimate:
+        return estimate(self.record["accuracy"])
+
+    @property
+    def validation(self) -> Estimate:
+        return estimate(self.record["validation"])
+
+    @property
+    def seed(self) -> int:
+        """The seed that is best on validation images, the first of equals."""
+        return int(np.argmax(self.record["validation"]))
+
+
+def outcome(name: str, job: Job, fitted: Fitted, target: Target) -> Outcome:
+    """What a method came to on the validation and the test images of ``target``."""
+
+    def answers(members: np.ndarray) -> np.ndarray:
+        crop = job.recipe.crop
+        return probabilities(job.spec, fitted.params, target.dataset, members, crop)
+
+    assert target.validation is not None
+    validation, test = answers(target.validation), answers(target.test)
+    record = summary(fitted, right(test, target.dataset, target.test))
+    shares = right(validation, target.dataset, target.validation)
+    record["validation"] = np.round(100 * shares, 4).tolist()
+    return Outcome(name, job.recipe.steps, fitted, test, record)
+
+
+def choose(outcomes: Sequence[Outcome]) -> Outcome:
+    """The best on validation images, the first of equals: plain fine-tuning leads."""
+    return max(outcomes, key=lambda one: one.validation.mean)
+
+
+def sentence(outcomes: Sequence[Outcome], images: int) -> str:
+    """What was found, in a sentence or two."""
+    plain, best = outcomes[0], choose(outcomes)
+    other = max(outcomes[1:], key=lambda one: one.validation.mean)
+    first, second = (best, plain) if best is not plain else (plain, other)
+    text = (
+        f"{first.words} {first.accuracy.percent}, {second.words} "
+        f"{second.accuracy.percent}, on {images} test images "
+        f"({len(plain.record['accuracy'])} seeds)"
+    )
+    return f"{text}; {first.words} was chosen on validation images"
+
+
+def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[str]:
+    """What is wrong with the result, if anything."""
+    found = []
+    labels = job.dataset.labels[test]
+    chance = np.mean([np.bincount(row).max() / row.size for row in labels])
+    noise = np.sqrt(chance * (1 - chance) / labels.shape[1])
+    for one in outcomes:
+        if one.accuracy.mean / 100 < chance + 2 * noise:
+            found.append(
+                f"{one.words} is at chance level ({one.accuracy.percent}; always the "
+                f"largest class: {100 * chance:.1f} %): try another --learning-rate or "
+                "more --steps"
+            )
+    before, after = (
+        {name: np.asarray(x) for name, x in _body(params).items()}
+        for params in (job.params, outcomes[0].fitted.params)
+    )
+    if all(np.array_equal(before[name], after[name]) for name in before):
+        found.append(
+            "no gradient reached the body, the network below its head: it did not "
+            "change in plain fine-tuning"
+        )
+    return found
+
+
+def _body(params: Any) -> dict[str, Any]:
+    return flatten({key: value for key, value in params.items() if key != "head"})

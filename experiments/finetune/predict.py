@@ -1,0 +1,42 @@
+"""The command ``predict``."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from experiments.data import read_image
+from experiments.errors import InputError
+from experiments.finetune.saved import load
+from experiments.training import augment
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Print the classes of images, by a network that `finetune` made."""
+
+    run: Positional[Path]
+    """Folder that `finetune` wrote."""
+    images: Positional[tuple[Path, ...]]
+    """Image files."""
+    top: int = 3
+    """How many classes to print for each image."""
+
+    def __call__(self, console: Console) -> None:
+        if not self.images:
+            raise InputError("expected one image or more")
+        if self.top < 1:
+            raise InputError(f"top must be at least 1, got {self.top}")
+        network = load(self.run)
+        read = network.about["preprocessing"]["resize"]
+        images = np.stack([read_image(path, read) for path in self.images])
+        found = network.probabilities(augment.middle(images, network.side))
+        table = Table("image", "class", "probability", box=None)
+        for path, shares in zip(self.images, found, strict=True):
+            for i, k in enumerate(np.argsort(-shares)[: self.top]):
+                name = str(path) if i == 0 else ""
+                table.add_row(name, network.classes[k], f"{100 * shares[k]:.1f} %")
+        console.print(table)

@@ -1,0 +1,82 @@
+"""Which of one's own images train, which choose, and which test."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from experiments.cell import Target
+from experiments.data import Dataset
+from experiments.errors import InputError
+
+# Where a folder does not say, one image in so many of each class, and at least one, is
+# held out to validate on, and as many to test on.
+ONE_IN = 5
+HELD_OUT = "validation", "test"
+
+
+def split(
+    splits: Mapping[str, Dataset], seeds: int, say: Callable[[str], None]
+) -> Target:
+    """The target task of the splits that a folder has; each seed draws what is missing.
+
+    Args:
+      splits: ``"train"``, ``"validation"``, ``"test"``, as far as there are, or
+        ``"all"``; they share their classes.
+      seeds: how many times to draw.
+      say: is told how many images there are of each kind, and which were drawn.
+
+    Raises:
+      InputError: if a class has too few images to draw from.
+    """
+    first = "train" if "train" in splits else "all"
+    if first not in splits:
+        raise InputError(f"there are images to {', '.join(splits)}, none to train on")
+    given = [name for name in HELD_OUT if name in splits]
+    drawn = [name for name in HELD_OUT if name not in splits]
+    whole = _joined([splits[name] for name in (first, *given)])
+    ends = np.cumsum([len(splits[name].labels) for name in (first, *given)])
+    first_rows, *given_rows = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
+    parts = {
+        name: np.tile(rows, (seeds, 1))
+        for name, rows in zip(given, given_rows, strict=True)
+    }
+    draws = [_draw(whole, first_rows, drawn, seed) for seed in range(seeds)]
+    for name in ("train", *drawn):
+        parts[name] = np.stack([draw[name] for draw in draws])
+    train, validation, test = (parts[name] for name in ("train", *HELD_OUT))
+    words = [] if not drawn else [f"each seed draws its own for {' and '.join(drawn)}"]
+    say(
+        f"{whole.classes} classes; {train.shape[1]} images for training, "
+        f"{validation.shape[1]} for validation, {test.shape[1]} for test"
+        + "".join(f" ({text})" for text in words)
+    )
+    return Target(whole, train, test, validation)
+
+
+def _joined(datasets: list[Dataset]) -> Dataset:
+    first = datasets[0]
+    images = np.concatenate([dataset.images for dataset in datasets])
+    labels = np.concatenate([dataset.labels for dataset in datasets])
+    return Dataset(images, labels, first.name, first.classes, first.class_names)
+
+
+def _draw(
+    whole: Dataset, rows: np.ndarray, names: list[str], seed: int
+) -> dict[str, np.ndarray]:
+    """One seed's rows of each split, drawn class by class, and those left to train."""
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "train")}
+    for label, class_name in enumerate(whole.class_names):
+        own = rng.permutation(rows[whole.labels[rows] == label])
+        held_out = max(1, len(own) // ONE_IN)
+        if len(own) <= held_out * len(names):
+            raise InputError(
+                f"class {class_name!r} has {len(own)} images to train on, expected at "
+                f"least {len(names) + 1}: one is held out for {' and '.join(names)}"
+                if names
+                else f"class {class_name!r} has no images to train on"
+            )
+        for i, name in enumerate(names):
+            parts[name].append(own[i * held_out : (i + 1) * held_out])
+        parts["train"].append(own[len(names) * held_out :])
+    return {name: np.sort(np.concatenate(each)) for name, each in parts.items()}
