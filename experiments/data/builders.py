@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data import files
-from experiments.data.cache import Contents, Example, Source
+from experiments.data.cache import Contents, Source
 from experiments.errors import InputError
 
 # Strays like 198.spider/RENAME2 and 056.dog/greg/... are not part of the set.
@@ -83,10 +83,9 @@ def own_source(name: str, archives: Path) -> Source:
         if (found := len(classes)) != expected:
             raise InputError(f"{archive}: expected {expected} classes, found {found}")
         examples = (
-            Example(split, classes.index(label), str(archive / x), root / x)
+            (split, classes.index(label), str(archive / x), root / x)
             for x, (split, label) in assigned.items()
         )
-        sizes = Counter(split for split, _ in assigned.values())
-        return Contents(tuple(classes), sizes, examples, [])
+        return classes, Counter(x for x, _ in assigned.values()), examples, []
 
     return Source(name, name, open_)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -26,22 +26,10 @@ from experiments.errors import InputError
 VERSION = 2
 
 
-class Example(NamedTuple):
-    """An image file, or what is in it."""
-
-    split: str
-    label: int
-    name: str
-    image: Path | bytes
-
-
-class Contents(NamedTuple):
-    """A source that was opened; ``words`` say what was left out or decided."""
-
-    classes: tuple[str, ...]
-    sizes: dict[str, int]
-    examples: Iterable[Example]
-    words: list[str]
+# Split, label, name, and the file or what is in it.
+Example = tuple[str, int, str, Path | bytes]
+# Classes, sizes of the splits, images, and what was left out or decided.
+Contents = tuple[Sequence[str], dict[str, int], Iterable[Example], list[str]]
 
 
 class Source(NamedTuple):
@@ -70,13 +58,9 @@ def read(
       source: what to decode.
       side: height and width in pixels.
       cache: folder of the entries.
-      skip_damaged: leave out images that cannot be decoded, with a warning.
+      skip_damaged: leave out images that cannot be decoded, which else is an error.
       warn: is told what was left out, and what was decided where there was a choice.
       advanced: called with the share of the work that was just done.
-
-    Raises:
-      InputError: if the source cannot be read, or images are damaged and not to be
-        skipped, with the first five.
     """
     if side < 1:
         raise InputError(f"side must be at least 1 pixel, got {side}")
@@ -118,7 +102,7 @@ def _load(name: str, place: Path, warn: Callable[[str], None]) -> dict[str, Data
 def _write(folder: Path, source: Source, side: int, skip_damaged: bool, advanced):
     def attempt(example: Example) -> np.ndarray | DamagedImage:
         try:
-            return decode(example.image, side)
+            return decode(example[-1], side)
         except DamagedImage as error:
             return error
 

@@ -50,16 +50,13 @@ def _walk(folder: Path, within: str, above: tuple) -> Iterator[str]:
             raise InputError(f"{entry.path} is a link to nothing; remove the link")
 
 
-def stamps(path: Path) -> list[list]:
+def stamps(path: Path) -> list:
     """Names, and sizes and times of files, which tell in a moment if they changed."""
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    found = names(path) if path.is_dir() else [""]
-    stats = [None if name.endswith("/") else (path / name).stat() for name in found]
-    return [
-        [name, stat and stat.st_size, stat and stat.st_mtime_ns]
-        for name, stat in zip(found, stats, strict=True)
-    ]
+    inside = names(path) if path.is_dir() else [""]
+    stats = {x: (path / x).stat() for x in inside if not x.endswith("/")}
+    return [inside, [[x.st_size, x.st_mtime_ns] for x in stats.values()]]
 
 
 def unpacked(path: Path, scratch: Path) -> Path:

@@ -15,6 +15,7 @@ CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shi
            "sneaker", "bag", "ankle boot")  # fmt: skip
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep",
            "zebra")  # fmt: skip
+ANIMAL_FILES = "animal_mnist/data/Animal_MNIST"
 FASHION = (Path("/usr/share/datasets/fashion-mnist"), Path("runs/data/fashion-mnist"))
 
 
@@ -42,7 +43,7 @@ def animals() -> Dataset:
         package = importlib.metadata.distribution("animal-mnist")
     except importlib.metadata.PackageNotFoundError:
         raise InputError(f"the package animal-mnist is missing: {how}") from None
-    folder = Path(str(package.locate_file("animal_mnist/data/Animal_MNIST")))
+    folder = Path(str(package.locate_file(ANIMAL_FILES)))
     pixels, labels = (
         payload(_unzipped(folder / f"animal_{x}_version_3.gz", how))
         for x in ("data", "label")

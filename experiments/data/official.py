@@ -24,11 +24,7 @@ OFFICIAL = {
 
 
 def official_source(name: str, data_dir: Path) -> Source:
-    """A set of ``OFFICIAL`` that is prepared under ``data_dir``.
-
-    Raises:
-      InputError: from ``open``, if it is not, with the command that prepares it.
-    """
+    """A set of ``OFFICIAL``; if it is not under ``data_dir``, ``open`` says how."""
     builder: Any = tfds.builder(
         name, data_dir=str(data_dir), file_format="array_record"
     )
@@ -37,16 +33,14 @@ def official_source(name: str, data_dir: Path) -> Source:
         if not builder.is_prepared():
             raise InputError(
                 f"{name} is not prepared under {data_dir}; once, where TensorFlow is "
-                f"installed: tfds build {name} --file_format=array_record "
-                f"--data_dir={data_dir}. Or name an archive of CLASS/x.jpg files: "
-                "folder:PATH"
+                f"installed: tfds build {name} --file_format=array_record --data_dir="
+                f"{data_dir}. Or name an archive of CLASS/x.jpg files: folder:PATH"
             )
         theirs = {"train": "train", "test": OFFICIAL[name]}
         if "validation" in builder.info.splits.keys() - theirs.values():
             theirs["validation"] = "validation"
         sizes = {x: builder.info.splits[y].num_examples for x, y in theirs.items()}
-        classes = tuple(builder.info.features["label"].names)
-        return Contents(classes, sizes, examples(theirs), [])
+        return builder.info.features["label"].names, sizes, examples(theirs), []
 
     def examples(theirs: dict[str, str]) -> Iterator[Example]:
         undecoded = {"image": tfds.decode.SkipDecoding()}
@@ -56,9 +50,7 @@ def official_source(name: str, data_dir: Path) -> Source:
             except (NotImplementedError, ValueError) as error:
                 where = f"{builder.data_path} cannot be read without TensorFlow"
                 raise InputError(f"{where}: {error}") from error
-            for number in range(len(rows)):
-                row = rows[number]
-                encoded = bytes(row["image"])
-                yield Example(split, int(row["label"]), f"{of} {number}", encoded)
+            for i, row in enumerate(rows):
+                yield split, int(row["label"]), f"{of} {i}", bytes(row["image"])
 
     return Source(name, builder.info.full_name, open_)

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import digests
 from experiments.data import files
-from experiments.data.cache import Contents, Example, Source, read
+from experiments.data.cache import Contents, Source, read
 from experiments.data.dataset import Dataset
 from experiments.data.layout import ANNOTATIONS, layout
 from experiments.errors import unknown
@@ -27,11 +27,14 @@ def read_folder(
       path: the folder or the archive.
       side: height and width in pixels.
       cache: folder of the decoded images, which are found there the next time.
-      **options: see ``cache.read``, which says also what is raised.
+      **options: ``skip_damaged``, ``warn`` and ``advanced``, see ``cache.read``.
 
     Returns:
       ``"train"`` and, where there are any, ``"validation"`` and ``"test"``; or
       ``"all"`` alone. Labels mean the same in each.
+
+    Raises:
+      InputError: if files, splits or classes cannot be read, or images are damaged.
     """
     return read(_source(path), side, cache, **options)
 
@@ -56,7 +59,7 @@ def photographs(
       folder: of all data: makers' archives in ``archives``, what was decoded in
         ``arrays``.
       tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
-      **options: see ``cache.read``, which says also what is raised.
+      **options: see ``read_folder``.
     """
     data_dir = (tfds_dir or folder / "tfds").expanduser().resolve()
     if name.startswith(OWN_FILES):
@@ -91,10 +94,7 @@ def _source(path: Path) -> Source:
         }
         classes, place, words = layout(str(path), names, notes)
         sizes = Counter(split for split, _ in place.values())
-        examples = (
-            Example(split, label, str(path / x), root / x)
-            for x, (split, label) in place.items()
-        )
-        return Contents(classes, sizes, examples, words)
+        examples = ((*place[x], str(path / x), root / x) for x in place)
+        return classes, sizes, examples, words
 
     return Source(name, [path.name, digests.of_json(files.stamps(path))], open_)

@@ -1,8 +1,6 @@
 """Folders and archives: the same files from each, and refusals of what is unsafe."""
 
 import tarfile
-import zipfile
-import zlib
 
 import pytest
 
@@ -21,21 +19,17 @@ def unpack(tmp_path):
 @pytest.mark.parametrize("kind", ["x", *ARCHIVES])
 def test_every_kind_gives_the_same_files(tmp_path, pack, unpack, kind):
     hidden = {".git/1.bin": b"", "a/._1.bin": b"", "__MACOSX/a/1.bin": b""}
-    folder = unpack(pack(tmp_path / kind, CONTENT | hidden))
+    path = pack(tmp_path / kind, CONTENT | hidden)
+    # The content tells the kind, not the name.
+    folder = unpack(path.rename(tmp_path / "download"))
     assert files.names(folder) == ["a/", "a/1.bin", "a/2.bin", "b/", "b/3.bin"]
     assert {name: (folder / name).read_bytes() for name in CONTENT} == CONTENT
 
 
-def test_the_content_tells_the_kind_not_the_name(tmp_path, pack, unpack):
-    path = pack(tmp_path / "x.tar.gz", CONTENT).rename(tmp_path / "download")
-    assert "a/1.bin" in files.names(unpack(path))
-
-
-@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x", "/etc/x", "..\\x", "C:/x"])
-@pytest.mark.parametrize("kind", ["x.tar", "x.tar.gz", "x.zip"])
+@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x", "/etc/x", "C:/x", "..\\x"])
+@pytest.mark.parametrize("kind", ["x.zip", "x.tar", "x.tar.gz"])
 def test_names_that_lead_out_are_refused(tmp_path, pack, unpack, kind, name):
-    if name == "..\\x" and kind != "x.zip":
-        pytest.skip("an ordinary name there")
+    name = name if kind == "x.zip" else name.replace("\\", "/")
     path = pack(tmp_path / kind, {"a/fine.jpg": b"", name: b""})
     with pytest.raises(InputError, match=r"unsafe: the name .* leads out of it"):
         unpack(path)
@@ -54,26 +48,14 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, unpack, kind):
         unpack(tmp_path / "x.tar")
 
 
-def test_a_link_in_a_zip_becomes_a_file(tmp_path, unpack):
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        entry = zipfile.ZipInfo("a/x.jpg")
-        entry.external_attr = 0o120777 << 16
-        archive.writestr(entry, "/etc/passwd")
-    assert not (unpack(tmp_path / "x.zip") / "a/x.jpg").is_symlink()
-
-
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.xz", "x.zip"])
-def test_what_grows_without_measure_is_refused(tmp_path, unpack, kind, monkeypatch):
+def test_what_grows_without_measure_is_refused(
+    tmp_path, pack, unpack, kind, monkeypatch
+):
     monkeypatch.setattr(files, "ALWAYS_ALLOWED", 2**20)
-    (tmp_path / "zeros").write_bytes(bytes(2**22))
-    if kind.endswith("zip"):
-        with zipfile.ZipFile(tmp_path / kind, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(tmp_path / "zeros", "a/x.jpg")
-    else:
-        with tarfile.open(tmp_path / kind, f"w:{kind[-2:]}") as archive:
-            archive.add(tmp_path / "zeros", "a/x.jpg")
+    path = pack(tmp_path / kind, {"a/x.jpg": bytes(2**22)})
     with pytest.raises(InputError, match="more than 200 times"):
-        unpack(tmp_path / kind)
+        unpack(path)
     assert not (tmp_path / "scratch/a/x.jpg").exists()
 
 
@@ -91,32 +73,23 @@ def test_an_archive_cut_short_is_noticed(tmp_path, pack, unpack, kind, kept):
         unpack(path)
 
 
-def test_damage_does_not_pass_for_the_end(tmp_path, pack, unpack):
-    path = pack(tmp_path / "x.tar", CONTENT)
+SECOND = 512 + 1024  # of the headers in the tar: after 900 bytes, padded
+CHANGES = {
+    "x.tar": (lambda _: SECOND + 148, b"garbage!", "ends in the middle"),
+    "x.tar.gz": (lambda whole: len(whole) - 8, b"0000", "CRC"),
+    # The flag that says it is encrypted.
+    "x.zip": (lambda whole: whole.index(b"PK\1\2") + 8, b"\1", "is encrypted; unpack"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_changed_bytes_are_noticed(tmp_path, pack, unpack, kind):
+    path = pack(tmp_path / kind, CONTENT)
+    at, new, message = CHANGES[kind]
     whole = bytearray(path.read_bytes())
-    second = 512 + 1024  # after one header and 900 bytes, padded
-    assert whole[second : second + 7] == b"a/2.bin"
-    whole[second + 148 : second + 156] = b"garbage!"
+    whole[at(whole) : at(whole) + len(new)] = new
     path.write_bytes(whole)
-    with pytest.raises(InputError, match="ends in the middle"):
-        unpack(path)
-
-
-def test_a_wrong_checksum_is_noticed(tmp_path, pack, unpack):
-    path = pack(tmp_path / "x.tar.gz", CONTENT)
-    whole = bytearray(path.read_bytes())
-    whole[-8] ^= 1
-    path.write_bytes(whole)
-    with pytest.raises(InputError, match="CRC"):
-        unpack(path)
-
-
-def test_an_encrypted_zip_says_so(tmp_path, pack, unpack):
-    path = pack(tmp_path / "x.zip", CONTENT)
-    whole = bytearray(path.read_bytes())
-    whole[whole.index(b"PK\1\2") + 8] |= 1
-    path.write_bytes(whole)
-    with pytest.raises(InputError, match="is encrypted; unpack it"):
+    with pytest.raises(InputError, match=message):
         unpack(path)
 
 
@@ -133,7 +106,7 @@ def test_a_name_twice_is_read_once(tmp_path, pack, unpack, kind):
     assert (folder / "a/1").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("content", [b"", b"Rar!\x1a\7", zlib.compress(b"x" * 999)])
+@pytest.mark.parametrize("content", [b"", b"Rar!\x1a\7", b"<html>"])
 def test_what_is_no_archive_names_the_kinds(tmp_path, unpack, content):
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(InputError, match=r"archive \(tar, gz, xz, bz2, zip\)"):
@@ -160,13 +133,3 @@ def test_links_that_lead_nowhere_are_refused(tmp_path, pack, target, message):
     (tmp_path / "root/cat/link").symlink_to(target)
     with pytest.raises(InputError, match=message):
         files.names(tmp_path / "root")
-
-
-def test_stamps_change_with_the_files(tmp_path, pack):
-    folder = pack(tmp_path / "x", CONTENT)
-    first = files.stamps(folder)
-    assert files.stamps(folder) == first
-    (folder / "c").mkdir()
-    assert files.stamps(folder) != first
-    with pytest.raises(InputError, match="no such file or folder"):
-        files.stamps(tmp_path / "y")

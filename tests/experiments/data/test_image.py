@@ -1,6 +1,7 @@
 """From image files to squares of pixels."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -38,20 +39,16 @@ def test_the_middle_of_the_longer_side_is_kept(wide):
     assert (square[2:-2, 2:-2] == 200).all()
 
 
-def test_shrinking_averages():
-    """Stripes of one pixel vanish; without antialiasing they would alias."""
-    stripes = np.zeros((96, 96, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert np.ptp(decode(encoded(stripes), 20)[2:-2, 2:-2].astype(int)) < 30
-
-
-def test_a_large_jpeg_decoded_at_reduced_size_agrees_with_the_whole():
+def test_shrinking_averages_also_where_a_jpeg_is_decoded_at_reduced_size():
     wave = 128 + 100 * np.sin(np.arange(512) * 2 * np.pi / 16)
     photo = np.stack(np.broadcast_arrays(wave[None], wave[:, None], 128), -1)
     photo = photo.astype(np.uint8)
     fast = decode(encoded(photo, "JPEG", quality=95), 96).astype(int)
     exact = decode(encoded(photo), 96).astype(int)
     assert np.abs(fast - exact).mean() < 4
+    # Stripes of one pixel vanish; without antialiasing they would alias.
+    photo[:, ::2], photo[:, 1::2] = 0, 255
+    assert np.ptp(decode(encoded(photo), 100)[2:-2, 2:-2].astype(int)) < 30
 
 
 def test_a_turned_photograph_is_turned_back():
@@ -68,18 +65,16 @@ def test_other_modes_become_three_channels(mode):
 
 def test_colors_of_16_bits_keep_the_upper_8():
     # Pillow writes no such PNG: header, one row of three pixels, end.
-    import zlib
-
-    values = np.array([[0, 255, 256, 511, 512, 40_000, 65_535, 1, 65_279]], ">u2")
-    body = b""
-    for kind, data in (
-        (b"IHDR", np.array([3, 1], ">u4").tobytes() + bytes([16, 2, 0, 0, 0])),
-        (b"IDAT", zlib.compress(b"\0" + values.tobytes())),
-        (b"IEND", b""),
+    values = np.array([0, 255, 256, 511, 512, 40_000, 65_535, 1, 65_279], ">u2")
+    file = b"\x89PNG\r\n\x1a\n"
+    for chunk in (
+        b"IHDR" + np.array([3, 1], ">u4").tobytes() + bytes([16, 2, 0, 0, 0]),
+        b"IDAT" + zlib.compress(b"\0" + values.tobytes()),
+        b"IEND",
     ):
-        check = zlib.crc32(kind + data).to_bytes(4, "big")
-        body += len(data).to_bytes(4, "big") + kind + data + check
-    assert (decode(b"\x89PNG\r\n\x1a\n" + body, 1) == values[0, 3:6] >> 8).all()
+        file += (len(chunk) - 4).to_bytes(4, "big") + chunk
+        file += zlib.crc32(chunk).to_bytes(4, "big")
+    assert (decode(file, 1) == values[3:6] >> 8).all()
 
 
 @pytest.mark.parametrize(
@@ -103,12 +98,11 @@ def test_what_is_no_image_says_so(tmp_path, content, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    for path in (tmp_path / "none.jpg", tmp_path):
-        with pytest.raises(InputError, match=f"{path} cannot be read"):
-            read_image(path, 8)
+    with pytest.raises(InputError, match=r"none.jpg cannot be read"):
+        read_image(tmp_path / "none.jpg", 8)
 
 
-def test_bombs_are_refused(monkeypatch, jpeg):
-    monkeypatch.setattr(image, "MOST_PIXELS", 47)
-    with pytest.raises(DamagedImage, match="too large: 8x6 pixels"):
-        decode(jpeg(), 4)
+def test_bombs_are_refused(monkeypatch):
+    monkeypatch.setattr(image, "MOST_PIXELS", 4095)
+    with pytest.raises(DamagedImage, match="too large: 64x64 pixels"):
+        decode(encoded(NOISE), 4)
