@@ -1,0 +1,232 @@
+"""The report: of hand-made records by hand, and of the measured ones that it quotes."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from rich.console import Console
+
+from experiments import cells
+from experiments.errors import InputError
+from experiments.report import choose, conflict, difference, publish, tables
+from experiments.report.results import Results, read_cells
+from experiments.report.results import choose as best_of
+from experiments.study import Place, Setting
+
+MEASURED = Path(__file__).parents[2] / "experiments/results"
+DIGITS, OTHER = Place("a", "t", "sgd", 10), Place("b", "t", "sgd", 10)
+CONFIG = {
+    "title": "By hand", "tasks": [["a", "t"], ["b", "t"]], "weights": [0.1, 1.0],
+    "methods": ["plain", "frozen", "l2-sp/sum", "kd+l2-sp/steady"], "seeds": 3,
+    "per_class": 3, "validation_per_class": 0, "learning_rates": [],
+    "recipes": [{"steps": 8, "batch_size": 10, "optimizer": "sgd"}],
+}  # fmt: skip
+ABOUT = {
+    "record": "about", "versions": {"jax": "1"}, "commit": "abc", "device": "cpu",
+    "cpu_cores": 2, "config": CONFIG, "cells": 12,
+}  # fmt: skip
+MAP = {"groups": ["body", "head"], "conflict_rate": 0.25, "cosine": [[-0.5, 1]] * 4}
+
+
+def record(
+    method, weight=None, accuracy=None, place=DIGITS, learning_rate=0.01, **more
+):
+    names = {"record": "cell", "from": place.source.upper(), "to": "T"}
+    setting = Setting(place, learning_rate, method, weight).record()
+    return {**names, **setting} | ({"accuracy": accuracy} if accuracy else {}) | more
+
+
+# Differences to plain at A: −1, −2, −3 and +3, +3, +3; then diverged, and not run. At B
+# +1, 0, −1.
+RECORDS = [
+    record("plain", accuracy=[50.0, 60.0, 70.0]),
+    record("frozen", accuracy=[40.0, 40.0, 40.0]),
+    record("l2-sp/sum", 0.1, error="no memory"),
+    record("l2-sp/sum", 0.1, [49.0, 58.0, 67.0], **MAP),
+    record("l2-sp/sum", 1.0, diverged="loss is NaN"),
+    record("kd+l2-sp/steady", 0.1, [53.0, 63.0, 73.0]),
+    record("plain", accuracy=[20.0, 20.0, 20.0], place=OTHER),
+    record("l2-sp/sum", 0.1, [21.0, 20.0, 19.0], OTHER, **MAP),
+    record("l2-sp/sum", 1.0, error="no memory", place=OTHER),
+]
+RESULTS = Results(ABOUT, read_cells(RECORDS))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lines = map(json.dumps, [ABOUT, *RECORDS])
+    (tmp_path / "cells.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def measured(name):
+    header, *records = cells.read(MEASURED / name / "cells.jsonl")
+    return Results(header, read_cells(records))
+
+
+def test_a_difference_is_to_plain_at_the_same_learning_rate():
+    plain = [record("plain", accuracy=[x, x + 1], learning_rate=x) for x in (0.1, 0.2)]
+    (*_, cell) = read_cells(
+        [*plain, record("l2/sum", 1.0, [5.2, 6.2], learning_rate=0.2)]
+    )
+    assert cell.gain is not None
+    assert cell.gain.mean == pytest.approx(5.0)
+    (alone,) = read_cells([record("l2/sum", 1.0, [5.2, 6.2])])
+    assert alone.gain is None
+
+
+def test_table_by_hand():
+    assert tables.by_place(RESULTS) == (
+        "*A → T: plain fine-tuning 60.0 ± 5.8 %, frozen body 40.0 ± 0.0 %*\n\n"
+        "| regularizer | rule | λ = 0.1 | λ = 1 |\n|---|---|--:|--:|\n"
+        "| L2-SP | plain sum | −2.0 ± 0.6 | diverged |\n"
+        "| KD + L2-SP | steady | +3.0 ± 0.0 | – |\n\n"
+        "*B → T: plain fine-tuning 20.0 ± 0.0 %*\n\n"
+        "| regularizer | rule | λ = 0.1 | λ = 1 |\n|---|---|--:|--:|\n"
+        "| L2-SP | plain sum | +0.0 ± 0.6 | – |\n"
+    )
+
+
+def test_ranges_by_hand():
+    assert tables.ranges(RESULTS).splitlines()[2:] == [
+        "| L2-SP, plain sum | diverged … −2.0 | +0.0 |",
+        "| KD + L2-SP, steady | +3.0 | – |",
+    ]
+
+
+def test_summary_by_hand():
+    # Of three cells one is −3.5 standard errors: p = 0.037, with Holm 0.074.
+    text = tables.summary(RESULTS)
+    first = (
+        "| L2-SP, plain sum | 3 | 2 | 2 | 1 | −2.0 | −1.0 | +0.0 | 1 | A → T, λ = 1 |"
+    )
+    assert first in text
+    assert "? Yes: L2-SP, plain sum. No: KD + L2-SP, steady.\n" in text
+    assert "21 % of the cells" in text  # with two degrees of freedom
+
+
+def test_the_title_names_what_differs_between_places():
+    place = dataclasses.replace(DIGITS, optimizer="adam")
+    two = Results(ABOUT, read_cells([RECORDS[0], record("plain", place=place)]))
+    assert [*map(two.title, two.names)] == ["A → T, sgd", "A → T, adam"]
+
+
+def test_chosen_by_validation_and_never_by_test():
+    trials = [
+        record("l2/sum", 0.1, [90.0, 90.0], validation=[50.0, 52.0]),
+        record("l2/sum", 1.0, [70.0, 70.0], validation=[54.0, 56.0]),
+        record("l2/sum", 10.0, [80.0, 80.0], validation=[55.0, 55.0]),
+        record("l2/sum", 100.0, diverged="loss is NaN"),
+    ]
+    assert best_of(read_cells(trials))[DIGITS, "l2/sum"].weight == 1.0
+
+
+def test_rows_of_the_figure():
+    demo = "l2-sp/sum", "l2-sp/layer", "l2/sum", "kd/sum", "l2-sp+l2/steady"
+    assert difference.lines((*demo, "kd+l2-sp+l2/steady")) == {
+        "l2-sp": ["l2-sp/sum", "l2-sp/layer", "l2-sp+l2/steady"],
+        "l2": ["l2/sum", "l2-sp+l2/steady"],
+        "kd": ["kd/sum", "kd+l2-sp+l2/steady"],
+    }
+
+
+def test_figures_show_the_numbers(monkeypatch, tmp_path):
+    shown = _drawn(monkeypatch, tmp_path, RESULTS)
+    assert [*shown] == ["difference.png", "conflict-l2-sp.png"]
+    first, second = shown["difference.png"].axes
+    means = {x.get_label(): x[0].get_ydata(orig=False) for x in first.containers}
+    np.testing.assert_allclose(means["plain sum"], [-2.0, -100.0])
+    np.testing.assert_allclose(means["steady: KD + L2-SP"], [3.0])
+    assert [text.get_text() for text in first.texts] == ["diverged"]
+    assert second.get_title() == "from B"
+    heat = shown["conflict-l2-sp.png"].axes[0]
+    assert [text.get_text() for text in heat.texts] == ["−0.50", "+1.00"]
+    assert heat.get_title() == "A → T\nλ = 0.1, negative in 25 %"
+    assert heat.get_xlim() == (0, 8)
+    assert heat.get_ylim() == (1.5, -0.5)
+
+
+@pytest.mark.parametrize("name", ["small", "photographs"])
+def test_figures_are_whole(monkeypatch, tmp_path, name):
+    results = measured(name)
+    some = [c for c in results.cells if "digits" not in c.place.target]
+    some = [cell for cell in some if cell.place.batch_size != 50]
+    shown = _drawn(monkeypatch, tmp_path, dataclasses.replace(results, cells=some))
+    for figure in shown.values():
+        inside = figure.bbox.padded(1)
+        for text in figure.findobj(Text):
+            if text.get_visible() and text.get_text().strip():
+                box = text.get_window_extent()
+                assert inside.contains(*box.min), text
+                assert inside.contains(*box.max), text
+                assert text.get_bbox_patch() is None, text
+                assert "mathdefault" not in text.get_text(), text
+    # The λ nearest 1 that did not diverge.
+    nearest = {"small": "λ = 1,", "photographs": "λ = 0.1,"}[name]
+    assert nearest in shown["conflict-kd.png"].axes[0].get_title()
+
+
+def _drawn(monkeypatch, folder, results):
+    """The figures by file name, as they are saved."""
+    shown = {}
+
+    def keep(figure, path, **_):
+        figure.draw_without_rendering()
+        shown[path.name] = figure
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    names = [draw(folder, results) for draw in (difference.draw, conflict.draw)]
+    assert [*shown] == [*names[0], *names[1]]
+    return shown
+
+
+@pytest.mark.parametrize("name", ["small", "photographs"])
+def test_committed_tables_are_what_the_code_writes(name):
+    written = {
+        "table": tables.by_place, "ranges": tables.ranges, "summary": tables.summary,
+        "chosen": choose.markdown,
+    }  # fmt: skip
+    for table, write in written.items():
+        text = (MEASURED / name / f"{table}.md").read_text()
+        assert text == write(measured(name))
+    if name == "small":  # as counted by the code of the time when it was measured
+        assert "| L2-SP, drop | L2-SP, plain sum | 11 | 4 | 0 | +0.7 |" in text
+        assert "| KD, DTNH (layer) | plain fine-tuning | 4 | 9 | 2 | +0.2 |" in text
+
+
+def test_numbers_are_whole_in_a_terminal_of_80_columns():
+    row = "KD + L2-SP + weight decay", "DTNH (global)", *["−76.3 ± 0.4"] * 3
+    headings = "regularizer", "rule", "λ = 0.1", "λ = 1", "λ = 100"
+    out = io.StringIO()
+    made = tables.terminal("title", headings, [row], left=2)
+    Console(file=out, width=80).print(made)
+    assert out.getvalue().count("−76.3 ± 0.4 ") == 3
+    assert "decay" in out.getvalue()
+
+
+def test_publish_writes_and_prints_a_study_in_part(folder):
+    out = io.StringIO()
+    publish(folder, Console(file=out, width=80))
+    report = (folder / "report.md").read_text()
+    assert "- A → T, L2-SP, plain sum, λ = 1: loss is NaN\n" in report
+    assert "- B → T, L2-SP, plain sum, λ = 1: no memory\n" in report
+    assert "- 4 cells have not run yet.\n" in report
+    assert "![difference](difference.png)" in report
+    assert not (folder / "chosen.md").exists()
+    assert (folder / "difference.png").stat().st_size > 10_000
+    assert any(x.rstrip().endswith("diverged") for x in out.getvalue().splitlines())
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_publish_says_what_is_wrong(tmp_path, folder):
+    with pytest.raises(InputError, match="no study in"):
+        publish(tmp_path / "none", Console(quiet=True))
+    damaged = (folder / "cells.jsonl").read_text().replace('"from"', '"form"')
+    (folder / "cells.jsonl").write_text(damaged)
+    with pytest.raises(InputError, match="is damaged, or of another version: KeyError"):
+        publish(folder, Console(quiet=True))
