@@ -1,11 +1,9 @@
 """The trial that each method chose by validation accuracy: ``chosen.md``."""
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from experiments.methods import PLAIN, method
-from experiments.report.results import Record, Results, choose, read_cells
+from experiments.report.results import Results, choose
 from experiments.report.tables import NOTHING, table
 from experiments.statistics import Estimate, difference, number
 from experiments.study import Place
@@ -14,31 +12,6 @@ NOTE = """\
 Each method at the trial of the highest validation accuracy. Differences in test
 accuracy, in points: mean ± 95 % t-interval, paired by seed; ▲ the interval is above
 zero, = it covers zero, ▼ it is below. First over all places: how many, and the mean."""
-
-
-def rates(
-    records: Iterable[Record], learning_rates: Iterable[float]
-) -> dict[Place, float]:
-    """The learning rate at which plain fine-tuning is best on validation images.
-
-    A regularizer that is tried at a rate that suits it worse than plain fine-tuning
-    would lose for that alone.
-
-    Args:
-      records: of ``cells.jsonl``.
-      learning_rates: those that are tried.
-
-    Returns:
-      By place, where all are done and one has a result. A trial that diverged is done;
-      one that failed is not, as it is tried again.
-    """
-    trials = [cell for cell in read_cells(records) if cell.method == PLAIN]
-    done = {(x.place, x.learning_rate) for x in trials if "error" not in x.record}
-    return {
-        place: best.learning_rate
-        for (place, _), best in choose(trials).items()
-        if all((place, rate) in done for rate in learning_rates)
-    }
 
 
 def markdown(results: Results) -> str:

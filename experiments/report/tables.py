@@ -18,6 +18,15 @@ HEADINGS = (
     "method", "cells", "> 1 s.e. below", "> 2 s.e. below", "below (Holm)", "lowest",
     "mean", "highest", "diverged", "worst cell",
 )  # fmt: skip
+NOTES = """\
+- Is any cell significantly below plain fine-tuning?{answer}
+- That is the column Holm: one-sided paired t-tests with Holm's correction over the
+  cells of a method. The probability that it counts any cell by chance is at most 5 %.
+- A cell is a place and a λ. By chance alone, {one:.2g} % of the cells are more than 1
+  standard error (s.e.) below plain fine-tuning, {two:.2g} % more than 2 ({seeds} seeds,
+  t-distribution). A cell that diverged counts as below; the differences, in points,
+  are of the others.
+"""
 Rows = Iterable[Sequence[str]]
 
 
@@ -132,19 +141,10 @@ def summarize(results: Results) -> list[tuple[str, ...]]:
 def summary(results: Results) -> str:
     """``summary.md``: the table, the answer that it gives, and what its columns are."""
     rows, seeds = summarize(results), results.config["seeds"]
-    one, two = (f"{100 * Estimate(-x, 1, seeds).p_below:.2g} %" for x in (1, 2))
-    answer = "Is any cell below plain fine-tuning?"
+    one, two = (100 * Estimate(-x, 1, seeds).p_below for x in (1, 2))
+    answer = ""
     for word, none in (("Yes", False), ("No", True)):
         if labels := [row[0] for row in rows if (row[4] == "0") is none]:
             answer += f" {word}: {'; '.join(labels)}."
-    notes = (
-        f"- {answer}",
-        "- That is the column Holm: one-sided paired t-tests with Holm's correction "
-        "over the cells of a method. The probability that it counts any cell by chance "
-        "is at most 5 %.",
-        f"- A cell is a place and a λ. By chance alone, {one} of the cells are more "
-        f"than 1 standard error (s.e.) below plain fine-tuning, {two} more than 2 "
-        f"(t-distribution, {seeds} seeds). A cell that diverged counts as below; the "
-        "differences, in points, are of the others.",
-    )
-    return "\n".join([table(HEADINGS, rows), "", *notes]) + "\n"
+    notes = NOTES.format(answer=answer, one=one, two=two, seeds=seeds)
+    return f"{table(HEADINGS, rows)}\n\n{notes}"

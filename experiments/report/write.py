@@ -9,10 +9,25 @@ from experiments.errors import InputError
 from experiments.methods import method
 from experiments.provenance import in_words
 from experiments.report import choose, conflict, difference, tables
-from experiments.report.results import Results, read_cells
+from experiments.report.results import Record, Results, read_cells
 
 # A study with more places prints the summary alone.
 PRINTED = 4
+
+NOTES = """\
+- {per_class} training images per class of the target; {steps}. {seeds} seeds vary
+  pretraining, images, head and order.
+- A difference is test accuracy minus that of plain fine-tuning on the same seeds, in
+  points: mean ± standard error over seeds. Diverged: the loss of a seed became infinite
+  or NaN.
+"""
+VALIDATION = """\
+- {validation_per_class} validation images per class choose the last step and the trial.
+"""
+RATES = """\
+- Methods without λ are tried at learning rates {}; those with λ have the one that plain
+  fine-tuning chose.
+"""
 
 
 def publish(folder: Path, console: Console) -> None:
@@ -56,7 +71,7 @@ def _write(folder: Path, results: Results) -> None:
     blocks = [
         f"# {results.config['title']}",
         f"{in_words(results.header)} {results.header.get('note', '')}",
-        "\n".join(f"- {note}" for note in _notes(results)),
+        _notes(results.config),
         "## Summary\n\n" + texts["summary.md"],
         "## Figures",
         *(f"![{Path(name).stem.replace('-', ' ')}]({name})" for name in figures),
@@ -71,32 +86,17 @@ def _write(folder: Path, results: Results) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _notes(results: Results) -> list[str]:
-    config = results.config
+def _notes(config: Record) -> str:
     recipes = (
-        f"{recipe['steps']} steps of {recipe['batch_size']} images with "
-        f"{recipe['optimizer']}"
+        "{steps} steps of {batch_size} images with {optimizer}".format(**recipe)
         for recipe in config["recipes"]
     )
-    notes = [
-        f"{config['per_class']} training images per class of the target; "
-        f"{', or '.join(recipes)}. {config['seeds']} seeds vary pretraining, images, "
-        "head and order.",
-        "A difference is test accuracy minus that of plain fine-tuning on the same "
-        "seeds, in points: mean ± standard error over seeds. Diverged: the loss of a "
-        "seed became infinite or NaN.",
-    ]
-    if images := config["validation_per_class"]:
-        notes.append(
-            f"{images} validation images per class choose trial and last step."
-        )
-    if config["learning_rates"]:
-        rates = ", ".join(f"{rate:g}" for rate in config["learning_rates"])
-        notes.append(
-            f"Methods without λ are tried at learning rates {rates}; those with λ have "
-            "the one that plain fine-tuning chose."
-        )
-    return notes
+    text = NOTES.format(**config, steps=", or ".join(recipes))
+    if config["validation_per_class"]:
+        text += VALIDATION.format(**config)
+    if rates := ", ".join(f"{rate:g}" for rate in config["learning_rates"]):
+        text += RATES.format(rates)
+    return text
 
 
 def _without(results: Results) -> list[str]:
