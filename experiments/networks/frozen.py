@@ -35,7 +35,7 @@ def activations(
     """
     pixels = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     name = f"{network}-{start}-{images.shape[1]}px-{pixels[:16]}"
-    if weights is not None and Path(weights).exists():
+    if weights is not None and Path(weights).is_file():
         name += f"-{digest(Path(weights))[:16]}"
     path = cache / f"{name}.npy"
     if path.exists():
@@ -54,12 +54,11 @@ def activations(
     size = 16 if jax.default_backend() == "cpu" else 64
     parts = []
     for at in range(0, len(images), size):
-        batch = np.asarray(images[at : at + size])
         # The last batch is filled up, so that there is one compilation.
-        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
-        parts.append(np.asarray(lower(state, filled))[: len(batch)])
-        advanced(len(batch) / len(images))
-    made = np.concatenate(parts)
+        taken = np.minimum(np.arange(at, at + size), len(images) - 1)
+        parts.append(np.asarray(lower(state, images[taken])))
+        advanced(min(size, len(images) - at) / len(images))
+    made = np.concatenate(parts)[: len(images)]
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when whole: a run that is cut short leaves nothing that looks finished.
     partial = path.with_suffix(f".{os.getpid()}.npy")
