@@ -54,7 +54,7 @@ def _figure(results: Results, cells: list[Cell]) -> Figure:
         panel.set(xlabel="step" if lowest else "", ylabel="")
         panel.set_ylim(len(groups) - 0.5, -0.5)
         panel.tick_params(labelsize=10, labelbottom=lowest)
-        title = fill(" → ".join(results.names[cell.place]), 34)
+        title = fill(" → ".join(results.names[cell.place]), 30)
         share = f"negative in {100 * cell.record['conflict_rate']:.0f} %"
         panel.set_title(f"{title}\n{cell.trial}, {share}", fontsize=11)
     bar = figure.colorbar(panels[0, 0].collections[0], ax=panels, shrink=0.9)

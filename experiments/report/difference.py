@@ -33,14 +33,15 @@ STYLES = {
 DEPTH = 12.0
 COLUMNS = 5
 # Of words, to be read where a page shows two columns 390 pixels wide; of a line of
-# numbers; of a panel without these. In points of print.
-SIZE, LINE, WIDTH, HEIGHT = 14, 15, 240, 170
+# numbers, and the width of the longest; of a panel without these. In points of print.
+SIZE, LINE, LONGEST, WIDTH, HEIGHT = 14, 15, 56, 240, 170
 
 
 def draw(folder: Path, results: Results) -> list[str]:
     """Draws the figures, each of places that differ in source; gives their names."""
     groups: dict[tuple[str, ...], list[Place]] = {}
-    for place in results.names:
+    drawn = {c.place for name in results.methods for c in compared(results, name)}
+    for place in filter(drawn.__contains__, results.names):
         key = place.target, place.optimizer, str(place.batch_size)
         groups.setdefault(key, []).append(place)
     names = []
@@ -87,7 +88,9 @@ def _figure(results: Results, places: Sequence[Place]) -> Figure:
     ]
     gains = [c.gain for c in results.cells if c.gain and c.weight and c.place in places]
     top = 1 + max([0, *(gain.mean + gain.standard_error for gain in gains)])
-    size = 1 + WIDTH / 72 * len(places), 3 + sum(HEIGHT + x for x in room) / 72
+    weights = results.config["weights"]
+    width = max(WIDTH, LONGEST * len(weights)) * len(places)
+    size = 1 + width / 72, 3 + sum(HEIGHT + x for x in room) / 72
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(
         len(rows), len(places), sharex=True, sharey="row", squeeze=False,
@@ -96,7 +99,7 @@ def _figure(results: Results, places: Sequence[Place]) -> Figure:
     entries = {}
     for i, (kind, row) in enumerate(rows.items()):
         for panel, drawn in zip(panels[i], row, strict=True):
-            _axes(panel, results.config["weights"], top, room[i])
+            _axes(panel, weights, top, room[i])
             _lines(panel, drawn, kind, top)
             handles, labels = panel.get_legend_handles_labels()
             entries |= dict(zip(labels, handles, strict=True))

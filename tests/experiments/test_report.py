@@ -200,12 +200,12 @@ def test_committed_tables_are_what_the_code_writes(name):
 
 
 def test_numbers_are_whole_in_a_terminal_of_80_columns():
-    row = "KD + L2-SP + weight decay", "DTNH (global)", *["−76.3 ± 0.4"] * 3
-    headings = "regularizer", "rule", "λ = 0.1", "λ = 1", "λ = 100"
+    row = "KD + L2-SP + weight decay", "DTNH (global)", *["−76.3 ± 0.4"] * 4
+    headings = "regularizer", "rule", "λ = 0.1", "λ = 1", "λ = 10", "λ = 100"
     out = io.StringIO()
     made = tables.terminal("title", headings, [row], left=2)
     Console(file=out, width=80).print(made)
-    assert out.getvalue().count("−76.3 ± 0.4 ") == 3
+    assert out.getvalue().count("−76.3 ± 0.4 ") == 4
     assert "decay" in out.getvalue()
 
 
