@@ -9,11 +9,7 @@ from dtnh_jax._accumulate import multi_steps
 from dtnh_jax._alias import dtnh_adamw, dtnh_sgd
 from dtnh_jax._mix import MixState, mix_regularizers
 from dtnh_jax._pair import GradientPair
-from dtnh_jax._penalties import (
-    feature_distillation,
-    l2_sp_penalty,
-    logit_distillation,
-)
+from dtnh_jax._penalties import feature_distillation, l2_sp_penalty, logit_distillation
 from dtnh_jax._plot import plot_conflict
 from dtnh_jax._projection import project_conflict
 from dtnh_jax._reference import Reference

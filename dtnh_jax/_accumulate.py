@@ -1,5 +1,6 @@
 """Gradient accumulation that averages both gradients before conflict is judged."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,38 +14,32 @@ from dtnh_jax._skip import select
 
 
 def multi_steps(
-    tx: optax.GradientTransformation,
-    every_k: int | Callable[[Any], Any],
+    tx: optax.GradientTransformation, every_k: int | Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
     """Averages both gradients over several micro-steps, then updates once.
 
     ``optax.MultiSteps`` for pairs: conflict is judged between the means. The update
-    equals that of one large batch where the micro-batches are of one size and the loss
-    is a mean over the batch.
+    equals that of one large batch if the micro-batches are of one size and the loss is
+    a mean over the batch.
 
-    Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. An optimizer
-    that takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, needs
-    ``optax.MultiSteps`` instead. To accumulate within one step, wrap the function that
-    :func:`pair_value_and_grad` returns in ``optax.microbatching.microbatch``, with the
-    accumulator ``MEAN``.
+    Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. One that
+    takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, needs
+    ``optax.MultiSteps`` instead.
 
     Args:
       tx: what is applied to the means; its state changes every ``every_k`` micro-steps.
-      every_k: number of micro-steps per update, at least 1; or a schedule from the
-        number of updates so far to it.
+      every_k: number of micro-steps per update, at least 1, or a schedule of it.
 
     Returns:
       A transformation whose updates are zero except on every ``every_k``-th micro-step.
       Its state is an ``optax.MultiStepsState``, with the means so far in ``acc_grads``,
       a :class:`GradientPair` in float32 at least. ``tx`` receives the means in the
-      dtype and the call form, pair or keyword, of the last gradients, with ``params``
-      and all extra arguments of the last micro-step.
+      dtype of the gradients, and all else as given to the last micro-step.
 
     Raises:
-      ValueError: if ``every_k`` is below 1; from ``update``, if the two gradients
-        differ in structure or shapes.
-      TypeError: if ``tx`` is no transformation, or ``every_k`` no integer or function;
-        from ``update``, for one gradient.
+      ValueError: if ``every_k`` is below 1, or the two gradients do not match.
+      TypeError: if ``tx`` is no transformation, ``every_k`` no integer or function, or
+        ``update`` is given one gradient.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -61,11 +56,7 @@ def multi_steps(
     """
     _checks.transformation("tx", tx)
     if not callable(every_k):
-        _checks.positive("every_k", every_k)
-        if not jnp.issubdtype(jax.dtypes.result_type(every_k), jnp.integer):
-            raise TypeError(
-                f"`every_k` must be an integer or a schedule, got {every_k!r}"
-            )
+        _checks.integer("every_k", every_k)
     tx = optax.with_extra_args_support(tx)
 
     def init_fn(params: optax.Params) -> optax.MultiStepsState:
@@ -80,9 +71,8 @@ def multi_steps(
     def update_fn(updates, state, params=None, *, regularizer_grads=None, **extra_args):
         if regularizer_grads is None and not isinstance(updates, GradientPair):
             raise TypeError(
-                "multi_steps averages two gradients and was given one: pass a "
-                "GradientPair or `regularizer_grads`, or, for an optimizer that takes "
-                "plain gradients, use optax.MultiSteps"
+                "multi_steps averages two gradients and was given one: use "
+                "optax.MultiSteps for an optimizer that takes plain gradients"
             )
         pair = _checks.as_pair(updates, regularizer_grads)
 
@@ -95,8 +85,10 @@ def multi_steps(
         def narrow(x, m):
             return None if x is None else m.astype(jnp.result_type(x))
 
-        mean = _map(moved, pair, state.acc_grads)
-        given = _map(narrow, pair, mean)
+        # With None as a leaf: there is no gradient, and the mean stays.
+        tree_map = functools.partial(jax.tree.map, is_leaf=lambda x: x is None)
+        mean = tree_map(moved, pair, state.acc_grads)
+        given = tree_map(narrow, pair, mean)
         if regularizer_grads is not None:
             extra_args["regularizer_grads"] = given.regularizer
             given = given.empirical
@@ -114,8 +106,3 @@ def multi_steps(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _map(f: Callable[..., Any], gradients: Any, other: Any) -> Any:
-    """``jax.tree.map``, in which ``f`` also gets a gradient that is None."""
-    return jax.tree.map(f, gradients, other, is_leaf=lambda x: x is None)

@@ -9,7 +9,7 @@ from dtnh_jax import _axes, _checks, _groups
 from dtnh_jax._transform import dtnh
 
 
-def dtnh_sgd(
+def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     learning_rate: optax.ScalarOrSchedule,
     momentum: float | jax.Array | None = None,
     nesterov: bool = False,
@@ -26,27 +26,19 @@ def dtnh_sgd(
 
     The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
     gradient and :math:`r'` what :func:`dtnh` keeps of the regularizer. The defaults are
-    the steady rule: by layer, conflict is judged against the average of the gradients
-    of the steps before, and :math:`r'` is at most as long as what the optimizer makes
-    of that average. The paper's rule is ``granularity="global"``,
-    ``reference_decay=None`` and ``max_ratio=None``.
+    the steady rule: in each layer, conflict is judged against the average gradient of
+    the steps before, and what the optimizer makes of that average caps :math:`r'`.
 
     Args:
       learning_rate: step size η, a number or a schedule.
-      momentum: decay of the momentum, or None for none.
-      nesterov: whether the momentum is Nesterov's.
+      momentum, nesterov: as in ``optax.sgd``.
       weight: the regularizer's weight λ, a number or a schedule. Decoupled from the
-        momentum. Where ``max_ratio`` caps the regularizer, its value does not matter.
-      granularity: see :func:`dtnh`.
-      on_conflict: see :func:`dtnh`.
-      reference_decay: see :func:`dtnh`.
-      max_ratio: see :func:`dtnh`.
-      stacked: see :func:`dtnh`.
-      axis_name: see :func:`dtnh`.
+        momentum, and without effect where ``max_ratio`` caps the regularizer.
+      granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
+        :func:`dtnh`.
 
     Returns:
-      An optimizer for pairs or ``regularizer_grads``, as that of :func:`dtnh`: put it
-      after :func:`mix_regularizers`, :func:`l2_sp` or :func:`l2`, which make the pair.
+      An optimizer for pairs, as :func:`mix_regularizers` makes them.
 
     Raises:
       ValueError, TypeError: as :func:`dtnh` does.
@@ -61,7 +53,7 @@ def dtnh_sgd(
       >>> print(updates["w"])  # the first step is the optimizer's own
       [-0.1 -0. ]
     """
-    return _chain(
+    return _optimizer(
         learning_rate,
         weight,
         inner=None if momentum is None else optax.trace(momentum, nesterov),
@@ -74,7 +66,7 @@ def dtnh_sgd(
     )
 
 
-def dtnh_adamw(
+def dtnh_adamw(  # noqa: D417
     learning_rate: optax.ScalarOrSchedule,
     b1: float | jax.Array = 0.9,
     b2: float | jax.Array = 0.999,
@@ -91,25 +83,19 @@ def dtnh_adamw(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AdamW on the empirical gradient, with the regularizer added by DTNH.
 
-    As :func:`dtnh_sgd`, with :math:`u` what AdamW makes of the empirical gradient.
+    As :func:`dtnh_sgd`, with :math:`u` what AdamW (`Loshchilov and Hutter, 2019
+    <https://arxiv.org/abs/1711.05101>`_) makes of the empirical gradient.
 
     Args:
       learning_rate: step size η, a number or a schedule.
-      b1: decay of Adam's first moment.
-      b2: decay of Adam's second moment.
-      eps: added to the root of the second moment.
+      b1, b2, eps: as in ``optax.adamw``.
       weight: as in :func:`dtnh_sgd`; not divided by the second moment.
-      weight_decay: AdamW's own decay, whether or not it opposes the empirical loss;
-        :func:`l2` decays where it does not.
-      granularity: see :func:`dtnh`.
-      on_conflict: see :func:`dtnh`.
-      reference_decay: see :func:`dtnh`.
-      max_ratio: see :func:`dtnh`.
-      stacked: see :func:`dtnh`.
-      axis_name: see :func:`dtnh`.
+      weight_decay: AdamW's own decay; unlike :func:`l2`, it may oppose the loss.
+      granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
+        :func:`dtnh`.
 
     Returns:
-      An optimizer that takes what that of :func:`dtnh_sgd` takes.
+      An optimizer, as :func:`dtnh_sgd` does.
 
     Raises:
       ValueError, TypeError: as :func:`dtnh` does.
@@ -123,17 +109,12 @@ def dtnh_adamw(
       >>> updates, state = tx.update(grads, tx.init(params), params)
       >>> [f"{x:.2f}" for x in updates["w"]]
       ['-0.10', '-0.00']
-
-    References:
-      Loshchilov and Hutter, `Decoupled Weight Decay Regularization
-      <https://arxiv.org/abs/1711.05101>`_, 2019
     """
-    return _chain(
+    adam = optax.scale_by_adam(b1, b2, eps)
+    return _optimizer(
         learning_rate,
         weight,
-        inner=optax.chain(
-            optax.scale_by_adam(b1, b2, eps), optax.add_decayed_weights(weight_decay)
-        ),
+        inner=optax.chain(adam, optax.add_decayed_weights(weight_decay)),
         granularity=granularity,
         on_conflict=on_conflict,
         reference_decay=reference_decay,
@@ -143,9 +124,10 @@ def dtnh_adamw(
     )
 
 
-def _chain(
-    learning_rate: Any, weight: Any, **options: Any
+def _optimizer(
+    learning_rate: optax.ScalarOrSchedule, weight: Any, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    _checks.rate("learning_rate", learning_rate)
+    if not callable(learning_rate):
+        _checks.number("learning_rate", learning_rate, "a number")
     rate = optax.scale_by_learning_rate(learning_rate)
     return optax.with_extra_args_support(optax.chain(dtnh(weight, **options), rate))

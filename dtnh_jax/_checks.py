@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,73 +12,55 @@ from jax.core import Tracer
 from jax.tree_util import tree_flatten_with_path
 
 from dtnh_jax._pair import GradientPair, MixedPair
-from dtnh_jax._trees import Path, at
+from dtnh_jax._trees import Layout, Path, at
 
 _GRADIENTS = "empirical gradient", "regularizer gradient"
 
-_HOW_TO_PAIR = (
-    "pass `GradientPair(empirical=g, regularizer=r)` as the updates, or g as the "
-    "updates and `regularizer_grads=r` as a keyword, or put `l2_sp()` or "
-    "`mix_regularizers(l2_sp(), l2())` before dtnh in the chain"
-)
+# What a number may have to be, in the words of the error.
+RANGES: dict[str, Callable[[float], bool]] = {
+    "a number": lambda x: not math.isnan(x),
+    "above 0 and below 1": lambda x: 0 < x < 1,
+    "at least 1": lambda x: x >= 1,
+    "non-negative": lambda x: x >= 0,
+    "positive and finite": lambda x: 0 < x < math.inf,
+}
 
 
-def positive(name: str, value: Any) -> None:
-    _number(name, value, "must be positive and finite", lambda x: 0 < x < math.inf)
+def number(name: str, value: Any, must_be: str) -> None:
+    """Raises unless ``value`` is a number in range, or a traced one, not known yet."""
+    if isinstance(value, Tracer):
+        return
+    if isinstance(value, jax.Array | np.ndarray):
+        is_number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
+    else:
+        is_number = isinstance(value, int | float | np.number)
+    if not is_number:
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    # As a float: a comparison of arrays is traced under jax.jit.
+    if not RANGES[must_be](float(value)):
+        raise ValueError(f"`{name}` must be {must_be}, got {value!r}")
 
 
-def not_negative(name: str, value: Any) -> None:
-    _number(name, value, "must not be negative", lambda x: x >= 0)
-
-
-def fraction(name: str, value: Any) -> None:
-    _number(name, value, "must be above 0 and below 1", lambda x: 0 < x < 1)
-
-
-def rate(name: str, value: Any) -> None:
-    """Raises where ``value`` is neither a schedule nor a number."""
-    if not callable(value):
-        _number(name, value, "must be a number", lambda x: not math.isnan(x))
-
-
-def whole(name: str, value: Any) -> None:
-    """Raises unless ``value`` is an integer known now and at least 1."""
-    if not _is_integer(value):
+def integer(name: str, value: Any) -> None:
+    """Raises where ``value`` is no integer of at least 1."""
+    number(name, value, "at least 1")
+    if not jnp.issubdtype(jax.dtypes.result_type(value), jnp.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value!r}")
 
 
-def integer(name: str, value: Any, path: Path) -> None:
-    """Raises unless the entry ``value`` of a tree is an integer known now."""
-    if not _is_integer(value):
-        raise TypeError(f"`{name}` must be integers, got {value!r} {at(path)}")
-
-
-def boolean(name: str, value: Any, path: Path) -> None:
-    """Raises unless the entry ``value`` of a tree is a boolean known now."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be booleans, got {value!r} {at(path)}")
-
-
-def label(name: str, value: Any, path: Path) -> None:
-    """Raises unless the entry ``value`` of a tree is something to tell groups by."""
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be labels such as strings or integers, got {value!r} "
-            f"{at(path)}"
-        ) from None
-
-
-def transformation(
-    name: str, value: Any, example: str = "optax.scale_by_adam()"
+def entries(
+    name: str, layout: Layout, values: list, must_be: str, kind: Any, but_not: Any = ()
 ) -> None:
+    """Raises where what a tree has for an array is not of the kind that it must be."""
+    for path, value in zip(layout.paths, values, strict=True):
+        if not isinstance(value, kind) or isinstance(value, but_not):
+            raise TypeError(f"`{name}` must be {must_be}, got {value!r} {at(path)}")
+
+
+def transformation(name: str, value: Any) -> None:
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
-            f"`{name}` must be an optax.GradientTransformation, such as {example}, "
-            f"got {value!r}"
+            f"`{name}` must be an optax.GradientTransformation, got {value!r}"
         )
 
 
@@ -88,120 +70,81 @@ def one_of(name: str, value: Any, known: Collection[str]) -> None:
         raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
 
 
-def _number(name: str, value: Any, must: str, holds: Callable[[float], bool]) -> None:
-    """Raises unless ``value`` is a number that holds, or a traced one, not known yet.
-
-    It is compared as a float: a comparison of arrays is traced under ``jax.jit``.
-    """
-    if is_traced(value):
-        return
-    if isinstance(value, jax.Array | np.ndarray):
-        is_number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
-    else:
-        is_number = isinstance(value, int | float | np.number)
-    if not is_number:
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
-    if not holds(float(value)):
-        raise ValueError(f"`{name}` {must}, got {value!r}")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def is_traced(value: Any) -> bool:
-    """True for a value that ``jax.jit``, ``vmap`` or ``scan`` will only know later."""
-    return isinstance(value, Tracer)
-
-
 def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
     """Both halves, from whichever of the two call forms was used, checked."""
-    if isinstance(updates, GradientPair):
-        if regularizer_grads is not None and not isinstance(updates, MixedPair):
-            raise ValueError(
-                "the regularizer's gradient was given twice: in the GradientPair and "
-                "as `regularizer_grads`; pass one of them"
-            )
-        pair = updates
-    elif regularizer_grads is None:
-        raise TypeError(
-            "dtnh needs two gradients, the empirical loss's g and the regularizer's "
-            f"r, and got one {type(updates).__name__}: {_HOW_TO_PAIR}"
+    is_pair = isinstance(updates, GradientPair)
+    if is_pair and regularizer_grads is not None and not isinstance(updates, MixedPair):
+        raise ValueError(
+            "the regularizer's gradient was given twice: in the GradientPair and as "
+            "`regularizer_grads`; pass one of them"
         )
-    else:
-        pair = GradientPair(updates, regularizer_grads)
+    if not is_pair and regularizer_grads is None:
+        raise TypeError(
+            f"dtnh needs two gradients and got one {describe(updates)}: pass "
+            "`GradientPair(empirical=g, regularizer=r)` as the updates, or g as the "
+            "updates and `regularizer_grads=r` as a keyword, or put `l2_sp()` or "
+            "`mix_regularizers(l2_sp(), l2())` before dtnh in the chain"
+        )
+    pair = updates if is_pair else GradientPair(updates, regularizer_grads)
     for half, gradient in pair._asdict().items():
-        if gradient is None:
-            raise TypeError(f"the {half} half of the pair is None: {_HOW_TO_PAIR}")
-        if isinstance(gradient, GradientPair):
-            raise TypeError(f"the {half} half of the pair is itself a GradientPair")
+        if gradient is None or isinstance(gradient, GradientPair):
+            raise TypeError(f"the {half} half of the pair is {describe(gradient)}")
     same_structure(pair.empirical, pair.regularizer)
     return pair
 
 
 def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -> None:
     """Raises unless both trees agree in containers, shapes and kinds of number."""
-    left_flat, left_def = tree_flatten_with_path(left)
-    right_flat, right_def = tree_flatten_with_path(right)
-    if left_def != right_def:
-        raise ValueError(_first_difference(left, right, names, ()))
-    for (path, x), (_, y) in zip(left_flat, right_flat, strict=True):
-        same_kind(x, y, names, path)
-        if jnp.shape(x) != jnp.shape(y):
-            raise ValueError(
-                f"{names[1]} has shape {jnp.shape(y)} {at(path)}, "
-                f"{names[0]} {jnp.shape(x)}"
-            )
+    if jax.tree.structure(left) != jax.tree.structure(right):
+        path, x, y = _parting(left, right)
+        raise ValueError(
+            f"{names[1]} has {describe(y)} {at(path)}, {names[0]} {describe(x)}; both "
+            "must be of one structure"
+        )
+    flat, _ = tree_flatten_with_path(left)
+    for (path, x), y in zip(flat, jax.tree.leaves(right), strict=True):
+        same_array(x, y, names, path)
 
 
-def same_kind(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
-    """Raises unless two leaves are both floating-point or both complex."""
-    x_type, y_type = _dtype(x), _dtype(y)
-    for kind in (jnp.floating, jnp.complexfloating):
-        if jnp.issubdtype(x_type, kind) and jnp.issubdtype(y_type, kind):
-            return
-    raise TypeError(
-        f"{names[1]} has dtype {y_type} {at(path)}, {names[0]} {x_type}; "
-        "both must be floating-point or both complex"
+def same_array(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
+    """Raises unless two leaves agree in shape, and in being real or complex."""
+    x_type, y_type = (getattr(leaf, "dtype", type(leaf)) for leaf in (x, y))
+    kinds = jnp.floating, jnp.complexfloating
+    if not any(jnp.issubdtype(x_type, k) and jnp.issubdtype(y_type, k) for k in kinds):
+        raise TypeError(
+            f"{names[1]} has dtype {y_type} {at(path)}, {names[0]} {x_type}; "
+            "both must be floating-point or both complex"
+        )
+    if jnp.shape(x) != jnp.shape(y):
+        raise ValueError(
+            f"{names[1]} has shape {jnp.shape(y)} {at(path)}, {names[0]} {jnp.shape(x)}"
+        )
+
+
+def _parting(left: Any, right: Any, path: Path = ()) -> tuple[Path, Any, Any]:
+    """Where two trees of different structure first part, and what each has there."""
+    ours, theirs = (
+        dict(tree_flatten_with_path(tree, is_leaf=lambda x, t=tree: x is not t)[0])
+        for tree in (left, right)
     )
-
-
-def _dtype(leaf: Any) -> Any:
-    """The dtype that JAX gives a leaf; of what it takes for no array, its own."""
-    try:
-        return jax.dtypes.result_type(leaf)
-    except TypeError:
-        return getattr(leaf, "dtype", type(leaf))
-
-
-def _first_difference(left: Any, right: Any, names: tuple[str, str], path: Path) -> str:
-    """Where two trees part, in words; depth first, in the order of the left one."""
-    ours, theirs = _children(left), _children(right)
-    for key, child in ours.items():
-        other = theirs.get(key, child)
-        if jax.tree.structure(child) != jax.tree.structure(other):
-            return _first_difference(child, other, names, path + key)
     if type(left) is type(right):
-        for key, child in {**ours, **theirs}.items():
-            if key not in ours or key not in theirs:
-                has, lacks = names if key in ours else names[::-1]
-                return (
-                    f"{lacks} has nothing {at(path + key)}, where the {has} has "
-                    f"{describe(child)}"
-                )
-    return (
-        f"{names[1]} has {describe(right)} {at(path)}, {names[0]} "
-        f"{describe(left)}: both must be of one structure"
-    )
+        for key in ours | theirs:
+            x, y = ours.get(key, _Nothing()), theirs.get(key, _Nothing())
+            if jax.tree.structure(x) != jax.tree.structure(y):
+                return _parting(x, y, path + key)
+    return path, left, right
 
 
-def _children(tree: Any) -> dict[Path, Any]:
-    flat, _ = tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)
-    return dict(flat)
+class _Nothing(NamedTuple):
+    """In place of what only the other tree has."""
 
 
 def describe(tree: Any) -> str:
-    """``tree`` by its kind, in words."""
-    if jax.tree_util.all_leaves([tree]) and hasattr(tree, "shape"):
-        return f"an array of shape {tree.shape}"
-    return f"a {type(tree).__name__}"
+    """Its kind, such as ``float32[8]``, ``dict`` or ``(float32[], dict)``."""
+    if isinstance(tree, _Nothing):
+        return "nothing"
+    if type(tree) is tuple:
+        return f"({', '.join(map(describe, tree))})"
+    if hasattr(tree, "shape") and hasattr(tree, "dtype"):
+        return f"{tree.dtype}{list(tree.shape)}"
+    return type(tree).__name__

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,27 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import DictKey, GetAttrKey, keystr
 
-from dtnh_jax import _axes, _checks, _trees
+from dtnh_jax import _axes, _checks
+from dtnh_jax._trees import Layout, Path, at, is_tree, resolve
 
-Labels = Any
-Granularity = str | Labels | Callable[[Any], Labels]
+Granularity = str | Any | Callable[[Any], Any]  # a name, labels, or what makes them
 Stacked = Any
 
 KNOWN = ("global", "layer", "leaf")
 
 
 class Slot(NamedTuple):
-    """The groups of one array.
+    """The groups of one array."""
 
-    Attributes:
-      first: number of its group, or of the first of them.
-      count: how many groups it has, one for each slice along ``axis``; None for one.
-      axis: the axis that is stacked; None where there is none.
-    """
-
-    first: int
-    count: int | None = None
-    axis: int | None = None
+    first: int  # number of its group, or of the first of them
+    count: int | None = None  # of its groups, one per slice along `axis`; None for one
+    axis: int | None = None  # that is stacked
 
     @property
     def last(self) -> int:
@@ -39,17 +33,16 @@ class Slot(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """A division of a tree's arrays. Static: it is known when the tree is traced.
+    """A division of a tree's arrays. Static: it is known when the tree is traced."""
 
-    Attributes:
-      names: one name per group, in the order in which the tree first shows them.
-      families: the slots that differ, without an axis, in the order of their groups.
-      slots: of each array, in flattening order, the groups that it is part of.
-    """
+    names: tuple[str, ...]  # of the groups, in the order in which the tree shows them
+    families: tuple[Slot, ...]  # the different slots, less their axes, in this order
+    slots: tuple[Slot, ...]  # of each array
 
-    names: tuple[str, ...]
-    families: tuple[Slot, ...]
-    slots: tuple[Slot, ...]
+    @property
+    def axes(self) -> list[int | None]:
+        """The stacked axis of each array; None where there is none."""
+        return [slot.axis for slot in self.slots]
 
 
 def check(granularity: Granularity, stacked: Stacked = None) -> None:
@@ -61,7 +54,7 @@ def check(granularity: Granularity, stacked: Stacked = None) -> None:
                 "`stacked` divides layers, of which there are none with "
                 '`granularity="global"`: use "layer", "leaf" or labels'
             )
-    elif not (_trees.is_tree(granularity) or callable(granularity)):
+    elif not (is_tree(granularity) or callable(granularity)):
         raise TypeError(
             '`granularity` must be "global", "layer", "leaf", a pytree of labels or a '
             f"function from parameters to labels, got {granularity!r}"
@@ -69,17 +62,11 @@ def check(granularity: Granularity, stacked: Stacked = None) -> None:
 
 
 def divide(
-    tree: Any,
-    granularity: Granularity,
-    stacked: Stacked = None,
-    axis_name: _axes.AxisName = None,
+    tree: Any, granularity: Granularity, stacked: Stacked = None, axis_name: Any = None
 ) -> Groups:
-    """Divides the arrays of ``tree``, as ``granularity`` and ``stacked`` say.
-
-    A stacked axis sharded as ``axis_name`` says has the groups of the whole array.
-    """
+    """Divides the arrays of ``tree``; a stack that is sharded, as the whole one."""
     check(granularity, stacked)
-    layout = _trees.Layout(tree)
+    layout = Layout(tree)
     together, base = _together(layout, tree, granularity)
     axes = _stacked_axes(layout, tree, stacked)
     counts = _axes.whole_lengths(axis_name, layout, layout.leaves(tree), axes)
@@ -101,15 +88,10 @@ def divide(
     return Groups(tuple(names), tuple(family.values()), tuple(slots))
 
 
-def of_update(
-    divide_: Callable[[Any], Groups], gradient: Any, params: Any, at_init: int
-) -> Groups:
-    """The groups of a gradient, which may lack some of the parameters' arrays.
-
-    Raises where there are other groups than the ``at_init`` of the parameters.
-    """
-    keys = _trees.Layout(gradient).keys
-    of_params = keys if params is None else _trees.Layout(params).keys
+def of_update(divide_: Callable, gradient: Any, params: Any, at_init: int) -> Groups:
+    """The ``at_init`` groups of a gradient, which may lack arrays of the parameters."""
+    keys = Layout(gradient).keys
+    of_params = keys if params is None else Layout(params).keys
     if set(keys) < set(of_params):
         groups = divide_(params)
         slots = dict(zip(of_params, groups.slots, strict=True))
@@ -119,39 +101,37 @@ def of_update(
     if len(groups.names) != at_init:
         raise ValueError(
             f"the gradients fall into {len(groups.names)} groups, but the parameters "
-            f"given to `init` into {at_init}: initialise dtnh with parameters that are "
-            "shaped like the gradients"
+            f"given to `init` into {at_init}: they must have the same structure"
         )
     return groups
 
 
-def warn_of_flat(tree: Any, granularity: Granularity, stacked: Stacked = None) -> None:
+def warn_of_flat(tree: Any, granularity: Granularity, groups: Groups) -> None:
     """Warns where "layer" finds no layers: several matrices in one flat container.
 
-    That is a list, or a dict at the root: any other dict has a name, and so has the
-    module whose attributes the arrays are.
+    That is a list, or a dict at the root: any other dict, and any module, has a name.
     """
     if not (isinstance(granularity, str) and granularity == "layer"):
         return
-    layout = _trees.Layout(tree)
-    axes = _stacked_axes(layout, tree, stacked)
+    layout = Layout(tree)
+    arrays = zip(layout.paths, layout.leaves(tree), groups.axes, strict=True)
     matrices = Counter(
         path[:-1]
-        for path, x, axis in zip(layout.paths, layout.leaves(tree), axes, strict=True)
+        for path, x, axis in arrays
         if jnp.ndim(x) - (axis is not None) > 1 and _is_nameless(path)
     )
     for parent, count in matrices.items():
         if count > 1:
             warnings.warn(
-                f'granularity="layer": the {count} matrices {_trees.at(parent)} are '
+                f'granularity="layer": the {count} matrices {at(parent)} are '
                 "taken for one layer, as their paths name no modules. If they are "
-                "several layers, pass labels, a tree of the same structure with one "
-                "label per array that names its layer, as `granularity`",
+                "several, pass labels, a tree of the same structure with one label per "
+                "array that names its layer, as `granularity`",
                 stacklevel=3,
             )
 
 
-def _is_nameless(path: _trees.Path) -> bool:
+def _is_nameless(path: Path) -> bool:
     """Whether an array may be the whole of a layer, for what its path says."""
     match path:
         case (DictKey(key=name),):
@@ -167,21 +147,17 @@ def encode(names: Sequence[str]) -> jax.Array:
     return jnp.asarray(table.view(np.uint8).reshape(len(names), table.itemsize))
 
 
-def _together(
-    layout: _trees.Layout, tree: Any, granularity: Granularity
-) -> tuple[list[Any], dict[Any, str]]:
+def _together(layout: Layout, tree: Any, granularity: Any) -> tuple[list, dict]:
     """For each array what it shares with its group, and the group's name by that."""
     if isinstance(granularity, str):
         if granularity == "global":
             return [()] * len(layout), {(): "global"}
-        drop = 1 if granularity == "layer" else 0
-        keys = [key[: len(key) - drop] for key in layout.keys]
-        return keys, _unique(
-            keys, "/".join, lambda key: keystr(tuple(map(DictKey, key)))
-        )
-    found = layout.match(_trees.resolve(granularity, tree), "granularity")
-    for path, label in zip(layout.paths, found, strict=True):
-        _checks.label("granularity", label, path)
+        end = -1 if granularity == "layer" else None
+        keys = [key[:end] for key in layout.keys]
+        return keys, _unique(keys, "/".join, lambda key: keystr((*map(DictKey, key),)))
+    found = layout.match(resolve(granularity, tree), "granularity")
+    must = "labels such as strings or integers"
+    _checks.entries("granularity", layout, found, must, Hashable)
     return found, _unique(found, str, repr)
 
 
@@ -193,21 +169,18 @@ def _unique(keys: list[Any], short: Callable, whole: Callable) -> dict[Any, str]
     return names
 
 
-def _stacked_axes(
-    layout: _trees.Layout, tree: Any, stacked: Stacked
-) -> list[int | None]:
-    """The stacked axis of each array, not negative; None where there is none."""
+def _stacked_axes(layout: Layout, tree: Any, stacked: Stacked) -> list[int | None]:
+    """The stacked axis of each array, non-negative; None where there is none."""
     if stacked is None:
         return [None] * len(layout)
-    axes = layout.match(_trees.resolve(stacked, tree), "stacked", default=None)
+    axes = layout.match(resolve(stacked, tree), "stacked", default=None)
+    _checks.entries("stacked", layout, axes, "integers", int | np.integer | None, bool)
     for i, (path, x) in enumerate(zip(layout.paths, layout.leaves(tree), strict=True)):
-        if axes[i] is None:
-            continue
-        _checks.integer("stacked", axes[i], path)
-        if not -jnp.ndim(x) <= axes[i] < jnp.ndim(x):
-            raise ValueError(
-                f"`stacked` has axis {axes[i]} {_trees.at(path)}, where the array has "
-                f"shape {jnp.shape(x)}"
-            )
-        axes[i] = int(axes[i]) % jnp.ndim(x)
+        if axes[i] is not None:
+            if not -jnp.ndim(x) <= axes[i] < jnp.ndim(x):
+                raise ValueError(
+                    f"`stacked` has axis {axes[i]} {at(path)}, where the array "
+                    f"has shape {jnp.shape(x)}"
+                )
+            axes[i] = int(axes[i]) % jnp.ndim(x)
     return axes

@@ -24,27 +24,26 @@ def refuse_negating(inner: Any, params: optax.Params) -> None:
     layout = _trees.Layout(params)
     shapes = [tuple(min(n, 2) for n in np.shape(x)) for x in layout.leaves(params)]
     ones = layout.build(np.ones(shape, np.float32) for shape in shapes)
-    gradient = jax.tree.map(lambda x: GRADIENT * x, ones)
     try:
-        negates = _negates(inner, layout, gradient, ones)
+        negates = _negates(inner, layout, ones)
     except Exception:
         return
     if negates:
         raise ValueError(
-            "`inner` negates updates, as optax.adam(lr) and every whole optimizer "
-            "does, and the regularizer would be added with the wrong sign: use the "
-            "form without a learning rate, such as optax.scale_by_adam(), and put "
+            "`inner` negates updates, as whole optimizers do: use the form without a "
+            "learning rate, such as optax.scale_by_adam(), and put "
             "optax.scale_by_learning_rate(lr) after dtnh"
         )
 
 
-def _negates(inner: Any, layout: _trees.Layout, gradient: Any, params: Any) -> bool:
+def _negates(inner: Any, layout: _trees.Layout, ones: Any) -> bool:
     """Whether ``inner`` makes of positive numbers, in any array, negative ones."""
+    gradient = jax.tree.map(lambda x: GRADIENT * x, ones)
     # Control flow, as in optax.MultiSteps, would be compiled anew at every step.
     with jax.disable_jit(), jax.ensure_compile_time_eval():
-        state = inner.init(params)
+        state = inner.init(ones)
         for _ in range(STEPS):
-            updates, state = inner.update(gradient, state, params)
+            updates, state = inner.update(gradient, state, ones)
             arrays = [np.asarray(x) for x in layout.leaves(updates)]
             if any(np.any(x < 0) and np.all(x <= 0) for x in arrays):
                 return True

@@ -12,11 +12,7 @@ from dtnh_jax._pair import GradientPair, MixedPair
 
 
 class MixState(NamedTuple):
-    """State of :func:`mix_regularizers`.
-
-    Attributes:
-      makers: the state of each maker.
-    """
+    """State of :func:`mix_regularizers`: that of each maker."""
 
     makers: tuple[Any, ...]
 
@@ -34,26 +30,24 @@ def mix_regularizers(
 
     Args:
       *makers: transformations that turn the empirical gradient into a
-        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`; the regularizer
-        halves are mixed. If ``update`` is given a pair, or ``regularizer_grads``, its
-        regularizer gradient, of distillation say, is one more.
-      weights: :math:`w_i`, not negative, one per maker and, if ``update`` is given a
-        regularizer gradient, one more for that; by default 1 each.
-      axis_name: as in :func:`dtnh`; needed inside ``jax.shard_map`` alone.
+        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`. A pair given to
+        ``update``, or ``regularizer_grads``, is one more regularizer.
+      weights: :math:`w_i`, non-negative, one per regularizer; by default 1 each.
+      axis_name: as in :func:`dtnh`.
 
     Returns:
-      A transformation from gradients or pairs to :class:`GradientPair`, to be followed
-      by :func:`dtnh` or an optimizer made from it, with a :class:`MixState`. A
+      A transformation from gradients or pairs to :class:`GradientPair`, with a
+      :class:`MixState`; :func:`dtnh`, or an optimizer made from it, must follow. A
       regularizer gradient of zero contributes nothing.
 
     Raises:
-      ValueError: if a weight is negative; from ``update``, if there are not as many
-        weights as regularizers, or none of either, or ``axis_name`` is missing.
-      TypeError: if a maker is no transformation, or, from ``update``, makes no pair.
+      ValueError: if a weight is negative, there are not as many weights as regularizers
+        or no regularizers, or ``axis_name`` is missing.
+      TypeError: if a maker is no transformation, or makes no pair.
 
     Examples:
-      >>> import jax.numpy as jnp, optax
-      >>> from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
+      >>> import jax.numpy as jnp
+      >>> from dtnh_jax import l2, l2_sp, mix_regularizers
       >>> params = {"w": jnp.array([3.0, 4.0])}
       >>> mix = mix_regularizers(l2_sp(), l2())
       >>> state = mix.init(params)
@@ -62,12 +56,16 @@ def mix_regularizers(
       >>> pair, state = mix.update(grads, state, params)
       >>> [f"{x:.2f}" for x in pair.regularizer["w"]]  # [0, 1] + [3, 4.5] / 5.41
       ['0.55', '1.83']
-      >>> tx = optax.chain(mix, dtnh_adamw(1e-3))
     """
     for i, maker in enumerate(makers):
-        _checks.transformation(f"makers[{i}]", maker, "l2_sp()")
+        _checks.transformation(f"makers[{i}]", maker)
     if weights is not None:
-        weights = _checked(weights, len(makers))
+        if not (isinstance(weights, Sequence) or jnp.ndim(weights) == 1):
+            raise TypeError(f"`weights` must be a sequence of numbers, got {weights!r}")
+        weights = tuple(weights)
+        for i, weight in enumerate(weights):
+            _checks.number(f"weights[{i}]", weight, "non-negative")
+        _check_count(weights, len(makers), len(makers) + 1)
     _axes.check(axis_name)
     makers = tuple(map(optax.with_extra_args_support, makers))
 
@@ -94,45 +92,28 @@ def mix_regularizers(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _checked(weights: Any, makers: int) -> tuple[Any, ...]:
-    try:
-        weights = tuple(weights)
-    except TypeError:
-        raise TypeError(
-            "`weights` must be a sequence of numbers, one per regularizer, got "
-            f"{weights!r}"
-        ) from None
-    for i, weight in enumerate(weights):
-        _checks.not_negative(f"weights[{i}]", weight)
-    if not makers <= len(weights) <= makers + 1:
-        raise _wrong_count(weights, makers)
-    return weights
+def _check_count(weights: Sequence[Any], least: int, most: int) -> None:
+    if not least <= len(weights) <= most:
+        raise ValueError(
+            f"`weights` has {len(weights)} numbers for {least} regularizers: one per "
+            "maker, and one more where `update` is given a regularizer gradient"
+        )
 
 
-def _wrong_count(weights: tuple[Any, ...], regularizers: int) -> ValueError:
-    return ValueError(
-        f"`weights` has {len(weights)} numbers for {regularizers} regularizers: one "
-        "per maker, and one more where `update` is given a regularizer gradient"
-    )
-
-
-def _mix(
-    gradient: Any, members: list[Any], weights: Any, axis_name: _axes.AxisName
-) -> Any:
+def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any:
     if not members:
         raise ValueError(
-            "mix_regularizers has nothing to mix: give it makers, such as l2_sp() and "
-            "l2(), or its update a GradientPair"
+            "mix_regularizers has nothing to mix: give it makers, such as l2_sp(), or "
+            "its update a GradientPair"
         )
-    if weights is None:
-        weights = (1.0,) * len(members)
-    if len(weights) != len(members):
-        raise _wrong_count(weights, len(members))
+    weights = (1.0,) * len(members) if weights is None else weights
+    _check_count(weights, len(members), len(members))
     layout = _trees.Layout(gradient)
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
     # Where arrays are sharded, a regularizer gradient may be the same on all devices.
-    axes = _axes.find(axis_name, layout, [layout.arrays(gradient), *lists])
+    arrays = [layout.arrays(gradient), *lists]
+    axes = _axes.find(axis_name, layout, arrays, groups.axes)
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
     lowest = _sums.floor(lists[0], groups, axes, dtype)

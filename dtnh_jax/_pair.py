@@ -11,8 +11,7 @@ class GradientPair(NamedTuple):
 
     Attributes:
       empirical: gradient of the empirical loss on the target task.
-      regularizer: gradient of the penalty that keeps the network near its pretrained
-        self, before it is multiplied by the weight.
+      regularizer: gradient of the penalty, before it is multiplied by the weight.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -19,23 +19,22 @@ def l2_sp_penalty(
 
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
-    where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones.
-    Prefer :func:`l2_sp` where only the gradient is needed.
+    where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones (`Li et
+    al., 2018 <https://arxiv.org/abs/1802.01483>`_). :func:`l2_sp` has its gradient.
 
     .. warning::
-      ``pretrained`` must be a copy. Flax NNX updates parameters in place, so that
-      ``nnx.state(model)`` follows them and the penalty is always zero. Before training,
-      take ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
+      Flax NNX updates parameters in place, and ``nnx.state(model)`` with them. Take a
+      copy: ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
 
     Args:
       params: Parameters :math:`w`.
-      pretrained: Pretrained parameters :math:`w^0`, with ``None`` in place of each new
-        array or subtree; matched to ``params`` by path, as in :func:`l2_sp`.
+      pretrained: Pretrained parameters :math:`w^0`, as in :func:`l2_sp`: matched by
+        path, with ``None`` in place of what is new.
       alpha: Weight of the distance from the pretrained arrays, non-negative.
       beta: Weight of the norm of the new arrays, non-negative.
 
     Returns:
-      A scalar, summed in float32, or in float64 if any parameter is that precise.
+      A scalar, in float32, or in float64 if any parameter is that precise.
 
     Raises:
       ValueError: If a weight is negative, or ``pretrained`` does not match ``params``.
@@ -47,13 +46,9 @@ def l2_sp_penalty(
       >>> params = {"body": jnp.array([1.0, 4.0]), "head": jnp.ones(3)}
       >>> print(l2_sp_penalty(params, pretrained, alpha=0.1, beta=0.02))
       0.23
-
-    References:
-      Li et al., `Explicit Inductive Bias for Transfer Learning with Convolutional
-      Networks <https://arxiv.org/abs/1802.01483>`_, 2018
     """
-    _checks.not_negative("alpha", alpha)
-    _checks.not_negative("beta", beta)
+    _checks.number("alpha", alpha, "non-negative")
+    _checks.number("beta", beta, "non-negative")
     layout = _trees.Layout(params)
     is_new = [False] * len(layout)
     anchors = _regularizers.anchors_of(pretrained, layout, params, is_new)
@@ -74,26 +69,24 @@ def feature_distillation(
     .. math:: \Omega = \sum_m \frac1{2B}\sum_{b=1}^B\sum_c
       a_{m,c}\,\|s_{m,b,c} - t_{m,b,c}\|^2
 
-    over the maps :math:`m`, the examples :math:`b` of the batch and the channels
-    :math:`c`; :math:`s_{m,b,c}` holds one channel at all its positions. With the
-    importance of each channel as its weight this is the behavioral regularizer of
-    DELTA, up to scale: DELTA normalizes the weights to sum to one over the channels of
-    a map, sums over the examples, and does not halve.
+    over the maps :math:`m`, the examples :math:`b` and the channels :math:`c`. With
+    each channel's importance as its weight this is, up to scale, the behavioral
+    regularizer of DELTA (`Li et al., 2019 <https://arxiv.org/abs/1901.09229>`_).
 
     Args:
       student: Feature maps of the network being trained, a pytree of floating-point or
         complex arrays of shape ``[batch, ..., channels]``.
-      teacher: Feature maps of the pretrained network for the same inputs, with the
-        structure and shapes of ``student``. No gradient flows into them.
-      channel_weights: Weights :math:`a`, with the structure of ``student``: for each
-        map a vector of shape ``[channels]``, or None for weights of 1.
+      teacher: Those of the pretrained network, of the same structure and shapes. No
+        gradient flows into them.
+      channel_weights: Weights :math:`a` in the same structure: for each map a vector of
+        shape ``[channels]``, or None for weights of 1.
 
     Returns:
-      A scalar, summed in float32, or in float64 if any map is that precise.
+      A scalar, in float32, or in float64 if any map is that precise.
 
     Raises:
       ValueError: If maps or weights do not match, or a map has fewer than two axes.
-      TypeError: If the maps are neither all floating-point nor all complex.
+      TypeError: If two maps are neither both floating-point nor both complex.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -105,29 +98,29 @@ def feature_distillation(
       >>> weights = {"block": jnp.array([1.0, 0.25])}
       >>> print(feature_distillation(student, teacher, weights))
       10.0
-
-    References:
-      Li et al., `DELTA: Deep Learning Transfer using Feature Map with Attention for
-      Convolutional Networks <https://arxiv.org/abs/1901.09229>`_, 2019
     """
     names = "teacher's feature map", "student's feature map"
     _checks.same_structure(teacher, student, names)
-    student, teacher = (jax.tree.map(jnp.asarray, x) for x in (student, teacher))
-    flat, treedef = jax.tree_util.tree_flatten_with_path(student)
-    targets = jax.tree.leaves(teacher)
-    weights = _channel_weights(channel_weights, flat, treedef)
-    dtype = _precision.accumulator([x for _, x in flat] + targets)
+    layout = _trees.Layout(student)
+    maps, targets = layout.arrays(student), layout.arrays(teacher)
+    weights = layout.match(channel_weights, "channel_weights")
+    dtype = _precision.accumulator(maps + targets)
     total = jnp.zeros((), dtype)
-    for (path, s), t, a in zip(flat, targets, weights, strict=True):
+    for path, s, t, a in zip(layout.paths, maps, targets, weights, strict=True):
         if s.ndim < 2:
             raise ValueError(
                 "a feature map must be of shape [batch, ..., channels], got "
                 f"{s.shape} {_trees.at(path)}"
             )
+        if a is not None and jnp.shape(a) != s.shape[-1:]:
+            raise ValueError(
+                f"`channel_weights` has shape {jnp.shape(a)} {_trees.at(path)}, where "
+                f"the feature map has shape {s.shape}; it must be {s.shape[-1:]}"
+            )
         s, t = (_precision.accumulate_in(dtype, x) for x in (s, t))
         by_channel = jnp.sum(_square(s - jax.lax.stop_gradient(t)), range(s.ndim - 1))
         if a is not None:
-            by_channel = by_channel * a.astype(dtype)
+            by_channel = by_channel * jnp.asarray(a, dtype)
         total = total + jnp.sum(by_channel) / (2 * s.shape[0])
     return total
 
@@ -143,28 +136,26 @@ def logit_distillation(
     .. math:: \Omega = T^2\cdot\frac1{|V|}\sum_{b\in V}
       \mathrm{KL}\big(\mathrm{softmax}(t_b/T)\,\big\|\,\mathrm{softmax}(s_b/T)\big)
 
-    where :math:`V` are the valid positions. The factor :math:`T^2` keeps the scale of
-    the gradient independent of the temperature.
+    where :math:`V` are the valid positions (`Hinton et al., 2015
+    <https://arxiv.org/abs/1503.02531>`_). The factor :math:`T^2` keeps the scale of the
+    gradient independent of the temperature.
 
     Args:
       student: Logits of the network being trained, of shape ``[..., classes]``.
-      teacher: Logits of the pretrained network, with the same shape. No gradient flows
+      teacher: Logits of the pretrained network, of the same shape. No gradient flows
         into them. A class with logit -inf has probability zero and adds nothing.
       temperature: Temperature :math:`T`, positive. No gradient flows into it.
       mask: Boolean array of shape ``[...]``, True at valid positions, such as tokens
-        that are not padding. The others contribute nothing, even if their logits are
-        not finite. If None, all positions are valid.
+        that are not padding. The others contribute nothing, finite or not.
 
     Returns:
-      A scalar, in float32, or in float64 if any logits are that precise. Where
-      ``student == teacher``, the gradient is exactly zero. With no valid position, the
-      value and the gradient are zero. Non-finite inputs propagate, and a row of logits
-      that are all -inf gives NaN.
+      A scalar, in float32, or in float64 if any logits are that precise; zero with no
+      valid position. Where ``student == teacher``, the gradient is exactly zero.
+      Non-finite inputs propagate, and a row of logits that are all -inf gives NaN.
 
     Raises:
-      ValueError: If the shapes of the logits and ``mask`` do not match, or the
-        temperature is not positive.
-      TypeError: If the logits are not floating-point, or if ``mask`` is not boolean.
+      ValueError: If the shapes do not match, or the temperature is not positive.
+      TypeError: If the logits are not floating-point, or ``mask`` is not boolean.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -178,18 +169,12 @@ def logit_distillation(
       >>> mask = jnp.array([True, False])  # the second is padding
       >>> print(f"{logit_distillation(student, teacher, mask=mask):.4f}")
       0.3278
-
-    References:
-      Hinton et al., `Distilling the Knowledge in a Neural Network
-      <https://arxiv.org/abs/1503.02531>`_, 2015
     """
-    _checks.positive("temperature", temperature)
+    _checks.number("temperature", temperature, "positive and finite")
     student, teacher = jnp.asarray(student), jnp.asarray(teacher)
-    for name, logits in ("student", student), ("teacher", teacher):
-        if not jnp.issubdtype(logits.dtype, jnp.floating):
-            raise TypeError(
-                f"{name}'s logits must be floating-point, got dtype {logits.dtype}"
-            )
+    for name, x in ("student", student), ("teacher", teacher):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{name}'s logits must be floating-point, got {x.dtype}")
     if student.shape != teacher.shape or student.ndim == 0:
         raise ValueError(
             "logits must be of one shape [..., classes], got student's "
@@ -198,16 +183,13 @@ def logit_distillation(
     shape = student.shape[:-1]
     valid = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
     if valid.dtype != jnp.bool_:
-        raise TypeError(
-            f"`mask` must be boolean, True at valid positions, got dtype {valid.dtype}"
-        )
+        raise TypeError(f"`mask` must be boolean, got dtype {valid.dtype}")
     if valid.shape != shape:
         raise ValueError(
-            f"`mask` must have shape {shape}, the shape of the logits without classes, "
-            f"got {valid.shape}"
+            f"`mask` must have shape {shape}, that of the logits without classes, got "
+            f"{valid.shape}"
         )
-    # Replaced before the divergence as well as after: the gradient of a `where` on the
-    # result alone is 0 * NaN.
+    # Before the divergence as well: the gradient of the `where` after it is 0 * NaN.
     student, teacher = (jnp.where(valid[..., None], x, 0) for x in (student, teacher))
     dtype = _precision.accumulator([student, teacher])
     t, teacher = jax.lax.stop_gradient((jnp.asarray(temperature, dtype), teacher))
@@ -231,25 +213,6 @@ def _divergence_jvp(primals, tangents):
     student, teacher = primals
     difference = jax.nn.softmax(student) - jax.nn.softmax(teacher)
     return _divergence(student, teacher), jnp.sum(difference * tangents[0], axis=-1)
-
-
-def _channel_weights(channel_weights: Any, flat: list[Any], treedef: Any) -> list[Any]:
-    if channel_weights is None:
-        return [None] * len(flat)
-    try:
-        weights = treedef.flatten_up_to(channel_weights)
-    except ValueError as error:
-        raise ValueError(
-            "`channel_weights` must have the structure of the feature maps, with a "
-            f"vector or None for each: {error}"
-        ) from error
-    for (path, x), a in zip(flat, weights, strict=True):
-        if a is not None and jnp.shape(a) != x.shape[-1:]:
-            raise ValueError(
-                f"`channel_weights` has shape {jnp.shape(a)} {_trees.at(path)}, where "
-                f"the feature map has shape {x.shape}; it must be {x.shape[-1:]}"
-            )
-    return weights
 
 
 def _square(x: jax.Array) -> jax.Array:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# What the colour bar and the title say of each value.
 _LABELS = {
     "cosine": "cosine of the two gradients\n(dark, below 0: conflict)",
     "removed": "share of the regularizer\nremoved",
@@ -26,14 +25,10 @@ _TITLES = {
     "pull": "The regularizer pulls {} times as hard as\nthe optimizer (median)",
     "rate": "Conflict in {} of the steps so far",
 }
-
-# Of the cosine, lighter from -1 to 1, with a jump in hue and in lightness at 0: a
-# conflict can be recognised in greyscale too. In every map darker means worse.
+# Lighter from cosine -1 to 1, with a jump in hue and lightness at 0, which shows in
+# greyscale too. In every map darker means worse.
 _STOPS = 0, 0.25, 0.5, 0.5, 0.75, 1
 _COLOURS = "#22062f", "#9c2c58", "#dda377", "#b4cfe0", "#d8e7f1", "#fbfdff"
-
-# More columns than this are less than a pixel wide each.
-_MOST_COLUMNS = 400
 
 
 def plot_conflict(
@@ -53,8 +48,7 @@ def plot_conflict(
         If there are more than 400, each column shows the mean of several.
       steps: the steps of the reports, increasing; 0, 1, 2, ... by default.
       value: ``"cosine"``, ``"removed"``, ``"pull"`` or ``"rate"``, as in
-        :func:`conflict_report`. The colours of ``"pull"`` end at the largest finite
-        value, at 1 at least.
+        :func:`conflict_report`.
       ax: the axes to draw in; by default those of a new figure, sized to the groups.
 
     Returns:
@@ -62,8 +56,8 @@ def plot_conflict(
 
     Raises:
       ImportError: if matplotlib is not installed.
-      ValueError: if there are no reports, or their groups differ; if ``steps`` do not
-        fit them or do not increase; if ``value`` is not known.
+      ValueError: if there are no reports, their groups differ, ``steps`` do not fit
+        them or increase, or ``value`` is not known.
       TypeError: if ``reports`` hold arrays, as after ``jax.vmap``, or ``ax`` no axes.
 
     Examples:
@@ -79,10 +73,8 @@ def plot_conflict(
       'Conflict in 100% of the steps shown'
     """
     try:
-        from matplotlib import pyplot
+        from matplotlib import colors, pyplot, ticker
         from matplotlib.axes import Axes
-        from matplotlib.colors import LinearSegmentedColormap
-        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise ImportError(
             "plot_conflict needs matplotlib: pip install 'dtnh-jax[plot]'"
@@ -102,8 +94,12 @@ def plot_conflict(
     highest = max([1, *table[np.isfinite(table)].compressed()])  # above 1: a pull
     if value == "cosine":
         stops = list(zip(_STOPS, _COLOURS, strict=True))
-        colours, lowest = LinearSegmentedColormap.from_list("conflict", stops), -1
-    columns = np.array_split(np.arange(count), min(count, _MOST_COLUMNS))
+        colours, lowest = (
+            colors.LinearSegmentedColormap.from_list("conflict", stops),
+            -1,
+        )
+    # More columns than 400 are less than a pixel wide each.
+    columns = np.array_split(np.arange(count), min(count, 400))
     shown = table.clip(max=highest)  # Matplotlib would leave out what is infinite
     mesh = ax.pcolormesh(
         edges[[*(column[0] for column in columns), -1]],
@@ -120,7 +116,7 @@ def plot_conflict(
     if np.ma.is_masked(table):
         ax.patch.set(facecolor="white", edgecolor="0.5", hatch="////")
         ax.set_xlabel("step (hatched: NaN)")
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, min_n_ticks=1))
     row_height = ax.get_window_extent().height / len(names) * 72 / ax.figure.dpi
     ax.set_yticks(range(len(names)), names, fontsize=np.clip(0.8 * row_height, 4, 9))
     ax.invert_yaxis()
@@ -137,31 +133,24 @@ def _read(reports: list[Any], value: str) -> tuple[list[str], np.ma.MaskedArray]
                 "`reports` must be dicts of the same groups, as conflict_report "
                 f"returns them, got {report!r} at [{i}]"
             )
+        for name, entry in report.items():
+            if not isinstance(entry, Mapping) or np.ndim(entry.get(value, ())):
+                raise TypeError(
+                    f"group {name!r} must have one number {value!r}, got {entry!r} at "
+                    f"[{i}]; after jax.vmap, plot one run at a time: "
+                    "[jax.tree.map(lambda x: x[0], report) for report in reports]"
+                )
     names = list(reports[0])
-    rows = [
-        [_number(name, report[name], value) for report in reports] for name in names
-    ]
-    return names, np.ma.array(rows, mask=np.isnan(rows))
-
-
-def _number(name: str, entry: Any, value: str) -> float:
-    found = entry.get(value) if isinstance(entry, Mapping) else None
-    if found is None or np.ndim(found) > 0:
-        raise TypeError(
-            f"group {name!r} must have one number {value!r}, as conflict_report gives "
-            f"it, got {entry!r}; after jax.vmap, plot one run at a time: "
-            "[jax.tree.map(lambda x: x[0], report) for report in reports]"
-        )
-    return float(found)
+    rows = np.array([[report[name][value] for report in reports] for name in names])
+    return names, np.ma.array(rows, mask=np.isnan(rows), dtype=np.float64)
 
 
 def _edges(steps: Any, count: int) -> np.ndarray:
     """The edges of the reports' columns, ``[count + 1]``."""
     at = np.asarray(steps)
-    if at.dtype.kind not in "iuf" or at.shape != (count,):
-        raise ValueError(f"`steps` must be {count} numbers, got {steps!r}")
-    if not np.all(np.isfinite(at)) or not np.all(np.diff(at) > 0):
-        raise ValueError(f"`steps` must be finite and increase, got {steps!r}")
+    are_numbers = at.dtype.kind in "iuf" and at.shape == (count,)
+    if not (are_numbers and np.isfinite(at).all() and (np.diff(at) > 0).all()):
+        raise ValueError(f"`steps` must be {count} increasing numbers, got {steps!r}")
     if count == 1:
         return at + np.array([-0.5, 0.5])
     around = np.pad(at, 1, "reflect", reflect_type="odd")  # one more at each end
@@ -179,7 +168,7 @@ def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
     title = _TITLES[value].format(words(average(measured)))
     by_group = np.ma.asarray(average(measured, axis=1))
     worst = int(by_group.argmax())
-    if len(names) == 1 or not by_group[worst] > 0:
-        return title
-    title = title.replace("steps", "steps and groups")
-    return f"{title},\nmost in {names[worst]} ({words(by_group[worst])})"
+    if len(names) > 1 and by_group[worst] > 0:
+        title = title.replace("steps", "steps and groups")
+        title += f",\nmost in {names[worst]} ({words(by_group[worst])})"
+    return title

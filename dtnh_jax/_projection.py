@@ -1,11 +1,7 @@
-r"""The geometry of two gradients, and the projection.
+"""The geometry of two gradients, and the projection.
 
-In each group :math:`k`, with reference :math:`m_k` and regularizer :math:`r_k`,
-
-.. math:: r'_k = r_k - \min(0, \cos_k)\,\frac{\|r_k\|}{\|m_k\|}\,m_k
-
-is the point nearest to :math:`r_k` that does not oppose :math:`m_k` (Wan et al., 2019,
-equation 4).
+In each group ``r' = r - min(0, cos) |r| / |m| m`` is the point nearest to ``r`` that
+does not oppose the reference ``m`` (Wan et al., 2019, equation 4).
 """
 
 from collections.abc import Iterator
@@ -15,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from dtnh_jax import _axes, _checks, _groups, _precision, _sums, _trees
+from dtnh_jax._axes import Axes
+from dtnh_jax._groups import Groups, Slot
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._sums import Arrays
 
@@ -23,47 +21,26 @@ RULES = ("project", "drop", "ignore")
 
 
 class Geometry(NamedTuple):
-    """How the regularizer relates to the reference, by group, shape ``[K]``.
+    """How the regularizer relates to the reference, by group, shape ``[K]``."""
 
-    Attributes:
-      cosine: cosine of the angle between the two; 0 where either is zero.
-      reference, regularizer: their Euclidean norms.
-      others: the norms of other lists of arrays.
-    """
-
-    cosine: jax.Array
-    reference: jax.Array
-    regularizer: jax.Array
-    others: list[jax.Array]
+    cosine: jax.Array  # of the angle between the two; 0 where either is zero
+    reference: jax.Array  # its norm
+    regularizer: jax.Array  # its norm
+    others: list[jax.Array]  # the norms of other lists of arrays
 
 
 class Plan(NamedTuple):
-    """What to add of the regularizer and the reference, by group, shape ``[K]``.
-
-    ``r' = keep * r - push * m``, the weight included.
-
-    Attributes:
-      keep: factor of the regularizer.
-      push: factor of the reference; not positive.
-      length: ``|r'|``.
-      removed: share of the weighted regularizer removed, ``|λr - r'| / |λr|``.
-    """
+    """``r' = keep * r - push * m``, the weight included, by group, shape ``[K]``."""
 
     keep: jax.Array
-    push: jax.Array
-    length: jax.Array
-    removed: jax.Array
+    push: jax.Array  # not positive
+    length: jax.Array  # |r'|
+    removed: jax.Array  # share of the weighted regularizer, |λr - r'| / |λr|
 
 
-def geometry(
-    reference: Arrays,
-    regularizer: Arrays,
-    others: list[Arrays],
-    groups: _groups.Groups,
-    axes: _axes.Axes,
-) -> Geometry:
-    """Norms and cosine of each group, with one collective."""
-    lists = [reference, regularizer, *others]
+def geometry(lists: list[Arrays], groups: Groups, axes: Axes) -> Geometry:
+    """Norms and cosine of reference, regularizer and others, with one collective."""
+    reference, regularizer, *_ = lists
     dtype = _precision.accumulator([x for each in lists for x in each])
     once = list({id(each): each for each in lists}.values())
     pairs = [(each, each) for each in once] + [(reference, regularizer)]
@@ -85,11 +62,8 @@ def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
 def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Plan:
     """Decides how much to keep in each group, and how far to push it out of conflict.
 
-    Args:
-      geo: how the two gradients relate.
-      weight: the scalar λ that multiplies the regularizer.
-      on_conflict: one of ``RULES``.
-      limit: caps ``|r'|``, shape ``[K]``; None for no cap.
+    ``weight`` is the scalar λ, ``on_conflict`` one of ``RULES``, and ``limit`` caps
+    ``|r'|``, shape ``[K]``, unless it is None.
     """
     weight = jnp.asarray(weight, geo.cosine.dtype)
     opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
@@ -117,11 +91,7 @@ def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Pla
 
 
 def remainders(
-    plan_: Plan,
-    groups: _groups.Groups,
-    axes: _axes.Axes,
-    reference: Arrays,
-    regularizer: Arrays,
+    plan_: Plan, reference: Arrays, regularizer: Arrays, groups: Groups, axes: Axes
 ) -> Iterator[jax.Array]:
     """``r'``, array by array, in the accumulator's dtype."""
     both = jax.lax.optimization_barrier(jnp.stack([plan_.keep, plan_.push]))
@@ -144,9 +114,7 @@ def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:
     return total.astype(_precision.promoted([base, like]))
 
 
-def _along(
-    part: jax.Array, slot: _groups.Slot, shape: tuple[int, ...], names: tuple[str, ...]
-) -> jax.Array:
+def _along(part: jax.Array, slot: Slot, shape: Any, names: Any) -> jax.Array:
     """A family's numbers, shaped to broadcast against one of its arrays."""
     if slot.axis is None:
         return part
@@ -157,7 +125,7 @@ def _along(
     return part.reshape([length if i == slot.axis else 1 for i in range(len(shape))])
 
 
-def project_conflict(
+def project_conflict(  # noqa: D417
     pair: GradientPair,
     *,
     granularity: _groups.Granularity = "global",
@@ -167,26 +135,20 @@ def project_conflict(
     r"""Removes from the regularizer gradient what opposes the loss gradient.
 
     In every group, :math:`r' = r - \min(0, \langle g, r\rangle) / \|g\|^2 \cdot g`: the
-    nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0`. Without
-    conflict, ``r`` is returned bit for bit.
+    nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0` (`Wan et al.,
+    2019 <https://arxiv.org/abs/1911.07489>`_). Without conflict it is ``r`` itself.
 
     Args:
       pair: the empirical gradient :math:`g` and the regularizer gradient :math:`r`,
         pytrees of one structure, of floating-point or complex arrays.
-      granularity: what is projected together: ``"global"``, ``"layer"``, ``"leaf"``, or
-        labels; see :func:`dtnh_jax.dtnh`.
-      stacked: which arrays hold many layers along an axis; see :func:`dtnh_jax.dtnh`.
-      axis_name: inside ``jax.shard_map``, the mesh axes over which arrays are sharded;
-        see :func:`dtnh_jax.dtnh`.
+      granularity, stacked, axis_name: see :func:`dtnh`.
 
     Returns:
       A pytree like ``pair.regularizer``, in structure, shapes and dtypes.
 
     Raises:
-      ValueError: if the trees differ in structure or shapes, labels do not fit, or
-        ``axis_name`` is missing or names no axis that there is.
-      TypeError: if ``pair`` is not a :class:`GradientPair`, or a leaf is not
-        floating-point or complex in both halves.
+      ValueError: if the trees do not match, or ``axis_name`` is missing or unknown.
+      TypeError: if ``pair`` is no :class:`GradientPair`, or has integer arrays.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -198,10 +160,6 @@ def project_conflict(
       >>> r = {"w": jnp.array([3.0, 2.0])}
       >>> project_conflict(GradientPair(empirical=g, regularizer=r))["w"]
       Array([3., 2.], dtype=float32)
-
-    References:
-      Wan et al., `Towards Making Deep Transfer Learning Never Hurt
-      <https://arxiv.org/abs/1911.07489>`_, 2019
     """
     if not isinstance(pair, GradientPair):
         raise TypeError(
@@ -209,11 +167,11 @@ def project_conflict(
             f"{_checks.describe(pair)}"
         )
     pair = _checks.as_pair(pair, None)
-    _groups.warn_of_flat(pair.empirical, granularity, stacked)
     groups = _groups.divide(pair.empirical, granularity, stacked, axis_name)
+    _groups.warn_of_flat(pair.empirical, granularity, groups)
     layout = _trees.Layout(pair.empirical)
     g, r = (layout.arrays(half) for half in pair)
-    axes = _axes.find(axis_name, layout, [g, r], [slot.axis for slot in groups.slots])
-    geo = geometry(g, r, [], groups, axes)
-    rest = remainders(plan(geo, 1.0, "project", None), groups, axes, g, r)
+    axes = _axes.find(axis_name, layout, [g, r], groups.axes)
+    geo = geometry([g, r], groups, axes)
+    rest = remainders(plan(geo, 1.0, "project", None), g, r, groups, axes)
     return layout.build(x.astype(y.dtype) for x, y in zip(rest, r, strict=True))

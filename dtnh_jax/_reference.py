@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dtnh_jax import _precision, _trees
@@ -26,32 +27,29 @@ class Reference(NamedTuple):
 
 
 def init(params: optax.Params, groups: int, dtype: Any | None) -> Reference:
-    """The reference before the first step; ``dtype`` is by default float32 at least."""
-    zeros = zeros_like(params, dtype)
-    return Reference(zeros, *(jnp.zeros(groups, jnp.float32) for _ in range(2)))
+    """The reference before the first step."""
+    sums = (jnp.zeros(groups, jnp.float32) for _ in range(2))
+    return Reference(zeros_like(params, dtype), *sums)
 
 
 def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
     """Zeros shaped like the arrays in ``params``, of ``dtype`` or float32 at least."""
 
-    def wide(p):
-        return _precision.accumulate_in(_precision.accumulator([p]), jnp.asarray(p))
-
     def zeros(p):
-        # Parameters may be abstract, as for Optax's init: only a shape and a dtype.
-        kind = jax.eval_shape(wide, p).dtype if dtype is None else dtype
-        return jnp.zeros_like(p, dtype=kind)
+        wide = np.result_type(jax.dtypes.result_type(p), np.float32)
+        return jnp.zeros_like(p, dtype=wide if dtype is None else dtype)
 
     layout = _trees.Layout(params)
     return layout.build(map(zeros, layout.leaves(params)))
 
 
 def update(
-    reference: Reference, layout: _trees.Layout, gradient: Arrays, decay: Any
-) -> Any:
-    """The average after one more gradient, in the dtype in which it is stored.
+    old: Reference, layout: _trees.Layout, gradient: Arrays, decay: Any, norms: Any
+) -> Reference:
+    """The reference after one more step, in the dtypes in which it is stored.
 
-    Where the gradient is None, it does not change.
+    ``norms`` are those of the gradient and the update. Where the gradient is None, the
+    average does not change.
     """
 
     def step(m, g):
@@ -60,16 +58,37 @@ def update(
         moved = new + _precision.times(wide - new, jnp.asarray(decay))
         return moved.astype(m.dtype)
 
-    moved = map(step, layout.arrays(reference.average), gradient)
-    return layout.replace(reference.average, moved)
+    moved = map(step, layout.arrays(old.average), gradient)
+    empirical, inner = (x.astype(jnp.float32) for x in norms)
+    return Reference(
+        layout.build(moved, old.average),
+        old.empirical + empirical,
+        old.update + inner,
+    )
+
+
+def cap(
+    norm: jax.Array, max_ratio: Any | None, gain: Any, decay: Any | None, count: Any
+) -> jax.Array | None:
+    """The greatest norm of ``r'`` in each group, ``κ |m| ρ``, or None for no cap.
+
+    ``norm`` is ``|m|`` before bias correction, ``gain`` is ρ. The first step of an
+    average has no reference, and leaves the regularizer out.
+    """
+    if max_ratio is None:
+        if decay is None:
+            return None
+        return jnp.where(count == 0, 0, jnp.inf).astype(norm.dtype)
+    longer = 1.0 if decay is None else correction(decay, count)
+    for factor in (max_ratio, longer, gain):
+        norm = _precision.times(norm, jnp.asarray(factor))
+    return norm
 
 
 def correction(decay: Any, count: Any) -> jax.Array:
     """What an average of ``count`` gradients is multiplied by, a scalar; 0 for none.
 
-    It corrects for the start at zero (Kingma and Ba, `Adam
-    <https://arxiv.org/abs/1412.6980>`_, 2015, section 3). Only the norm in the cap is
-    corrected: an angle does not depend on lengths.
+    It corrects for the start at zero, as in Adam (arXiv 1412.6980, section 3).
     """
     decay = jnp.asarray(decay, jnp.float32)
     share = -jnp.expm1(jnp.asarray(count, jnp.float32) * jnp.log(decay))

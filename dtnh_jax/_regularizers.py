@@ -4,18 +4,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dtnh_jax import _checks, _precision, _trees
 from dtnh_jax._pair import GradientPair
+from dtnh_jax._trees import Layout
 
 
 class L2SpState(NamedTuple):
-    """State of :func:`l2_sp`.
-
-    Attributes:
-      anchor: the pretrained parameters :math:`w^0`; None in place of what is new.
-    """
+    """State of :func:`l2_sp`: the pretrained parameters, None where they are new."""
 
     anchor: Any
 
@@ -31,33 +29,30 @@ def l2_sp(
 
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
-    where :math:`S` are the arrays that were pretrained and :math:`\bar S` the new ones.
-    Its gradient, :math:`\alpha(w - w^0)` and :math:`\beta w`, is analytic: there is no
-    second backward pass.
+    where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones (`Li et
+    al., 2018 <https://arxiv.org/abs/1802.01483>`_). Its gradient, :math:`\alpha(w-w^0)`
+    and :math:`\beta w`, needs no backward pass.
 
-    The anchor :math:`w^0` is copied into the state by ``init``, and saved, restored and
-    sharded with it. By default it is the parameters given to ``init``, so initialise
-    the optimizer after loading the pretrained parameters.
+    ``init`` copies the anchor :math:`w^0` into the state, to be saved and sharded with
+    it: by default the parameters it is given, so load the pretrained ones before.
 
     Args:
-      alpha: weight of the distance from the pretrained arrays, not negative.
-      beta: weight of the norm of the new arrays, not negative.
-      pretrained: the anchor, if it is not the parameters given to ``init``: a pytree
-        matched to them by path, whatever its containers, with ``None`` in place of each
-        array, or whole subtree, that is new.
-      new: which arrays are new: a pytree of booleans matched by path (a boolean holds
-        for everything below it; arrays that are not named are not new), or a function
-        from the parameters to such a pytree.
+      alpha: weight of the distance from the pretrained arrays, non-negative.
+      beta: weight of the norm of the new arrays, non-negative.
+      pretrained: another anchor: a pytree matched by path, whatever its containers,
+        with ``None`` in place of each array, or whole subtree, that is new.
+      new: which arrays are new, if any: a pytree of booleans matched by path, or a
+        function from the parameters to one. A boolean holds for everything below it.
 
     Returns:
-      A transformation from gradients to :class:`GradientPair`, to be followed by
-      :func:`dtnh` or an optimizer made from it, with an :class:`L2SpState`. Its
+      A transformation from gradients to :class:`GradientPair`, with an
+      :class:`L2SpState`; :func:`dtnh`, or an optimizer made from it, must follow.
       ``update`` needs ``params``, whose dtypes the regularizer gradient has.
 
     Raises:
-      ValueError: if a weight is negative; from ``init``, if ``pretrained`` or ``new``
-        does not match the parameters; from ``update``, if ``params`` is missing.
-      TypeError: from ``update``, if it is given a pair.
+      ValueError: if a weight is negative, ``pretrained`` or ``new`` does not match the
+        parameters, or ``update`` is not given them.
+      TypeError: if ``update`` is given a pair.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -70,17 +65,20 @@ def l2_sp(
       >>> updates, state = tx.update(grads, state, params)
       >>> updates["body"], updates["head"]
       (Array([1. , 1.1], dtype=float32), Array([1.01], dtype=float32))
-
-    References:
-      Li et al., `Explicit Inductive Bias for Transfer Learning with Convolutional
-      Networks <https://arxiv.org/abs/1802.01483>`_, 2018
     """
-    _checks.not_negative("alpha", alpha)
-    _checks.not_negative("beta", beta)
+    if _trees.is_tree(alpha):
+        kind = _checks.describe(alpha)
+        raise TypeError(
+            f"`alpha` must be a number, got {kind}: pass it as `pretrained=`"
+        )
+    _checks.number("alpha", alpha, "non-negative")
+    _checks.number("beta", beta, "non-negative")
 
     def init_fn(params: optax.Params) -> L2SpState:
-        layout = _trees.Layout(params)
-        is_new = _flags("new", new, layout, params, default=False)
+        layout = Layout(params)
+        is_new = [False] * len(layout)
+        if new is not None:
+            is_new = _flags("new", new, layout, params, default=False)
         anchors = layout.leaves(params)
         if pretrained is not None:
             anchors = anchors_of(pretrained, layout, params, is_new)
@@ -90,11 +88,9 @@ def l2_sp(
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         layout = _check_plain("l2_sp", updates, params)
-
-        def pull(w, w0):
-            return _pull(w, w0, beta if w0 is None else alpha)
-
-        r = map(pull, layout.leaves(params), layout.leaves(state.anchor))
+        anchors = layout.leaves(state.anchor)
+        factors = [beta if w0 is None else alpha for w0 in anchors]
+        r = map(_pull, layout.leaves(params), anchors, factors)
         return GradientPair(updates, layout.build(r)), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -109,18 +105,15 @@ def l2(
     :func:`dtnh`, this is weight decay that does not oppose the empirical loss.
 
     Args:
-      alpha: weight of the penalty, not negative.
-      mask: which arrays are decayed: a pytree of booleans matched by path (a boolean
-        holds for everything below it), or a function from the parameters to such a
-        pytree; by default all. Often False for biases and the scales of normalization.
+      alpha: weight of the penalty, non-negative.
+      mask: which arrays are decayed, by default all: a pytree or a function, as ``new``
+        in :func:`l2_sp`. Often False for biases and the scales of normalization.
 
     Returns:
       A transformation as that of :func:`l2_sp`, without a state.
 
     Raises:
-      ValueError: if ``alpha`` is negative; from ``update``, if ``params`` is missing or
-        ``mask`` does not match it.
-      TypeError: from ``update``, if it is given a pair.
+      ValueError, TypeError: as :func:`l2_sp` does.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -133,27 +126,20 @@ def l2(
       >>> updates["kernel"], updates["bias"]
       (Array([-1.1, -1.2], dtype=float32), Array([-1.], dtype=float32))
     """
-    _checks.not_negative("alpha", alpha)
+    _checks.number("alpha", alpha, "non-negative")
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         layout = _check_plain("l2", updates, params)
-        decayed = [True] * len(layout)
-        if mask is not None:
-            decayed = _flags("mask", mask, layout, params)
-
-        def pull(w, decays):
-            return _pull(w, None, alpha if decays else 0.0)
-
-        r = map(pull, layout.leaves(params), decayed)
+        decayed = _flags("mask", True if mask is None else mask, layout, params)
+        factors = [alpha if decays else 0.0 for decays in decayed]
+        r = map(_pull, layout.leaves(params), [None] * len(layout), factors)
         return GradientPair(updates, layout.build(r)), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update_fn)
 
 
-def anchors_of(
-    pretrained: Any, layout: _trees.Layout, params: Any, is_new: list[bool]
-) -> list[Any]:
+def anchors_of(pretrained: Any, layout: Layout, params: Any, is_new: list) -> list:
     """The pretrained array of each parameter, or None where it is new."""
     absent = object()
     anchors = layout.match(pretrained, "pretrained", default=absent)
@@ -161,18 +147,13 @@ def anchors_of(
         path, w0 = layout.paths[i], anchors[i]
         if is_new[i] or w0 is None:
             anchors[i] = None
-            continue
-        if w0 is absent:
+        elif w0 is absent:
             raise ValueError(
                 f"`pretrained` has no array for the parameter {_trees.at(path)}: make "
                 "the key paths match, or, if the parameter is new, put None there"
             )
-        _checks.same_kind(w, w0, ("parameter", "pretrained array"), path)
-        if jnp.shape(w0) != jnp.shape(w):
-            raise ValueError(
-                f"pretrained array has shape {jnp.shape(w0)} {_trees.at(path)}, the "
-                f"parameter {jnp.shape(w)}; put None there if it is new"
-            )
+        else:
+            _checks.same_array(w, w0, ("parameter", "pretrained array"), path)
     return anchors
 
 
@@ -188,38 +169,30 @@ def deviation(w: jax.Array, w0: Any | None) -> jax.Array:
 def _pull(w: Any, w0: Any | None, factor: Any) -> jax.Array:
     """``factor`` times the deviation, in the dtype of ``w``."""
     w = jnp.asarray(w)
-    away = deviation(w, w0)
-    return _precision.times(away, jnp.asarray(factor)).astype(w.dtype)
+    return _precision.times(deviation(w, w0), jnp.asarray(factor)).astype(w.dtype)
 
 
 def _copy(x: Any) -> Any:
     """A buffer of its own, so that parameters and state can be donated."""
     # Abstract parameters, which Optax allows in `init`, make an abstract state.
-    if x is None or isinstance(x, jax.ShapeDtypeStruct):
-        return x
-    return jnp.array(x, copy=True)
+    is_abstract = x is None or isinstance(x, jax.ShapeDtypeStruct)
+    return x if is_abstract else jnp.array(x, copy=True)
 
 
-def _check_plain(name: str, updates: Any, params: Any) -> _trees.Layout:
+def _check_plain(name: str, updates: Any, params: Any) -> Layout:
     """The layout of the gradients; raises for a pair, and without parameters."""
     if isinstance(updates, GradientPair):
         raise TypeError(
-            f"{name} makes the pair: give it the empirical gradient alone, not a "
-            "GradientPair; mix_regularizers combines several regularizers"
+            f"{name} makes the pair: give it the empirical gradient alone; "
+            "mix_regularizers combines several regularizers"
         )
     if params is None:
         raise ValueError(f"{name} needs the parameters: call update(g, state, params)")
-    return _trees.Layout(updates)
+    return Layout(updates)
 
 
-def _flags(
-    name: str, entries: Any, layout: _trees.Layout, params: Any, **default: Any
-) -> list[bool]:
+def _flags(name: str, tree: Any, layout: Layout, params: Any, **default: Any) -> list:
     """The boolean of each array, from a tree or a function that makes one."""
-    entries = _trees.resolve(entries, params)
-    if entries is None:
-        return [False] * len(layout)
-    flags = layout.match(entries, name, **default)
-    for path, flag in zip(layout.paths, flags, strict=True):
-        _checks.boolean(name, flag, path)
+    flags = layout.match(_trees.resolve(tree, params), name, **default)
+    _checks.entries(name, layout, flags, "booleans", bool | np.bool_)
     return flags

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import keystr
+from jax.core import Tracer
+from jax.tree_util import keystr, tree_flatten_with_path
 
-from dtnh_jax import _checks
 from dtnh_jax._skip import NotFinite, SkipState
 from dtnh_jax._transform import DtnhState
 
@@ -15,25 +15,23 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
     """Reports, for each group, how the two gradients related at the last step.
 
     Args:
-      state: a :class:`DtnhState`, or any optimizer state that contains one: that of a
-        chain, or the ``opt_state`` of a Flax ``TrainState`` or ``nnx.Optimizer``. Call
-        it outside ``jax.jit``.
+      state: any optimizer state that contains a :class:`DtnhState`, such as the
+        ``opt_state`` of a Flax ``TrainState`` or ``nnx.Optimizer``.
 
     Returns:
-      A dict keyed by the group's path (``"global"`` if there is one group only),
-      prefixed with the state's path if there are several states. Each value has
+      A dict keyed by the group's name, prefixed with the state's path if there are
+      several states. Each value has
 
       - ``"cosine"``: cosine of the angle between the regularizer gradient and the
         reference, -1 ... 1;
       - ``"conflict"``: whether it is below 0;
       - ``"removed"``: share of the regularizer removed, ``|λr - r'| / |λr|``, by the
-        projection and by ``max_ratio``;
+        projection and by ``max_ratio``; 1 in the first step with ``reference_decay``;
       - ``"pull"``: ``|r'| / |u|``, how hard the regularizer pulls compared with the
         optimizer; tune ``weight`` and ``max_ratio`` by it;
       - ``"rate"``: share of the steps so far with a conflict.
 
-      The values are Python numbers or, if the state was mapped over by ``jax.vmap``,
-      arrays of the mapped shape.
+      They are Python numbers or, if ``jax.vmap`` mapped over the state, arrays.
 
     Raises:
       ValueError: if there is no ``DtnhState`` in ``state``.
@@ -66,24 +64,20 @@ def skip_report(state: Any) -> dict[str, Any]:
     """Reports how many steps were skipped, and which arrays were not finite.
 
     Args:
-      state: a :class:`SkipState`, or any optimizer state that contains one, as for
-        :func:`conflict_report`. Call it outside ``jax.jit``.
+      state: any optimizer state that contains one :class:`SkipState`.
 
     Returns:
       A dict of
 
       - ``"skipped"``: number of steps skipped so far;
-      - ``"in_a_row"``: number of consecutive non-finite steps up to the last step; if
-        it keeps growing, the run no longer learns;
-      - ``"empirical"``, ``"regularizer"``: the paths of the leaves of each gradient
-        that were not finite at the last non-finite step, a list;
-      - ``"updates"``: the same for the updates. If the other two lists are empty and
-        this one is not, the cause is inside: non-finite parameters under
-        :func:`l2_sp`, or an overflow.
+      - ``"in_a_row"``: number of consecutive non-finite steps; if it keeps growing, the
+        run no longer learns;
+      - ``"empirical"``, ``"regularizer"``: paths of the leaves of each gradient that
+        were not finite at the last non-finite step;
+      - ``"updates"``: the same for the updates. If this list alone is not empty, the
+        parameters under :func:`l2_sp` were not finite, or something overflowed.
 
-      The numbers are Python integers or, if the state was mapped over by ``jax.vmap``,
-      arrays of the mapped shape; a path is then listed if the leaf was not finite in
-      any of the mapped runs.
+      If ``jax.vmap`` mapped over the state, numbers are arrays, and paths of any run.
 
     Raises:
       ValueError: if there is not exactly one ``SkipState`` in ``state``.
@@ -116,11 +110,9 @@ def skip_report(state: Any) -> dict[str, Any]:
 
 
 def _find_states(kind: type, state: Any, report: str) -> list[tuple[Any, Any]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        state, is_leaf=lambda x: isinstance(x, kind)
-    )
+    flat, _ = tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, kind))
     found = [(path, x) for path, x in flat if isinstance(x, kind)]
-    if any(map(_checks.is_traced, jax.tree.leaves(found))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(found)):
         raise TypeError(
             f"{report} reads values, which are not known under jax.jit: return the "
             "state from the jitted function, or read its fields in it"

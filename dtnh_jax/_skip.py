@@ -11,13 +11,7 @@ from dtnh_jax._pair import GradientPair
 
 
 class NotFinite(NamedTuple):
-    """Where a NaN or an infinity was; each a bool array with one entry a leaf.
-
-    Attributes:
-      empirical: of the gradient of the empirical loss.
-      regularizer: of the gradient of the regularizer, where it was given.
-      updates: of what was made of the gradients.
-    """
+    """Which leaves of each tree are not finite, as bool arrays ``[leaves]``."""
 
     empirical: jax.Array
     regularizer: jax.Array
@@ -29,8 +23,8 @@ class SkipState(NamedTuple):
 
     Attributes:
       skipped: number of steps skipped so far, a scalar int32.
-      in_a_row: number of steps up to the last one that were not finite, a scalar int32.
-      last: what was not finite in the last such step, a :class:`NotFinite`.
+      in_a_row: number of consecutive non-finite steps so far, a scalar int32.
+      last: a :class:`NotFinite` of the last non-finite step.
       leaf_names: the parameters' paths, stored as ``DtnhState.group_names`` is.
       inner_state: state of the wrapped transformation.
     """
@@ -48,38 +42,29 @@ def skip_nonfinite(
     *,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Skips every step in which a NaN or an infinity appears, in either gradient.
+    """Skips non-finite steps: those with a NaN or an infinity in either gradient.
 
-    ``optax.apply_if_finite`` for two gradients. In a step in which either gradient, or
-    the update that ``tx`` makes of them, is not finite, the updates are zero and the
-    state of ``tx`` stays as it was, bit for bit. Every other step is that of ``tx``.
-    :func:`skip_report` says how many steps were skipped, and which arrays were not
-    finite in the last of them.
+    ``optax.apply_if_finite`` for two gradients. If either gradient, or the update that
+    ``tx`` makes of them, is not finite, the updates are zero and the state of ``tx``
+    stays as it was, bit for bit. :func:`skip_report` reads which ones, and how often.
 
     Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. With
-    :func:`multi_steps` or ``optax.MultiSteps`` inside, single micro-steps are skipped;
-    with ``multi_steps`` around it, whole updates. ``optax.MultiSteps`` around it keeps
-    a NaN in its mean.
-
-    Nothing can be raised under ``jax.jit``: a run in which every step is skipped
-    continues and learns nothing, which ``skip_report(state)["in_a_row"]`` shows. With
-    ``max_consecutive`` the NaN reaches the parameters and the loss instead.
+    :func:`multi_steps` or ``optax.MultiSteps`` inside, it skips micro-steps; inside
+    ``multi_steps``, whole updates. ``optax.MultiSteps`` around it keeps a NaN.
 
     Args:
-      tx: what is applied in the steps that are finite.
+      tx: the transformation to wrap. It runs in every step.
       max_consecutive: how many steps in a row are skipped at most, at least 1; those
-        beyond are applied as they are. None for no limit.
-      axis_name: as in :func:`dtnh`; needed inside ``jax.shard_map`` alone, so that all
-        devices skip where one of them has to.
+        beyond are applied as they are, so that NaN shows in the loss.
+      axis_name: as in :func:`dtnh`, so that all devices skip together.
 
     Returns:
-      A transformation that takes the gradients in the form in which ``tx`` does, and
-      all extra arguments; its state is a :class:`SkipState`. ``tx`` runs in every step.
+      A transformation with a :class:`SkipState`, which takes what ``tx`` takes.
 
     Raises:
       TypeError: if ``tx`` is no transformation or ``max_consecutive`` no integer.
-      ValueError: if ``max_consecutive`` is below 1; from ``update``, if the gradients
-        have other arrays than the parameters, or ``axis_name`` is missing or unknown.
+      ValueError: if ``max_consecutive`` is below 1, the gradients have other arrays
+        than the parameters, or ``axis_name`` is missing or unknown.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -87,19 +72,18 @@ def skip_nonfinite(
       >>> params = {"w": jnp.zeros(2)}
       >>> tx = skip_nonfinite(optax.chain(dtnh(), optax.sgd(1.0)))
       >>> state = tx.init(params)
-      >>> for r in ([-1.0, 1.0], [jnp.nan, 1.0], [-1.0, 3.0]):
+      >>> for r in ([-1.0, 1.0], [jnp.nan, 1.0]):
       ...     pair = GradientPair({"w": jnp.array([2.0, 0.0])}, {"w": jnp.array(r)})
       ...     updates, state = tx.update(pair, state, params)
       ...     print(updates["w"])
       [-2. -1.]
       [0. 0.]
-      [-2. -3.]
       >>> skip_report(state)["skipped"], skip_report(state)["regularizer"]
       (1, ['w'])
     """
     _checks.transformation("tx", tx)
     if max_consecutive is not None:
-        _checks.whole("max_consecutive", max_consecutive)
+        _checks.integer("max_consecutive", max_consecutive)
     _axes.check(axis_name)
     tx = optax.with_extra_args_support(tx)
 
@@ -116,22 +100,22 @@ def skip_nonfinite(
 
     def update_fn(updates, state, params=None, **extra_args):
         made, inner = tx.update(updates, state.inner_state, params, **extra_args)
-        pair = updates, extra_args.get("regularizer_grads")
-        empirical, regularizer = updates if isinstance(updates, GradientPair) else pair
+        g, r = updates, extra_args.get("regularizer_grads")
+        if isinstance(updates, GradientPair):
+            g, r = updates
         # Of a maker, such as l2_sp, the update is itself a pair.
         halves = tuple(made) if isinstance(made, GradientPair) else (made,)
-        keys = _trees.Layout(empirical if params is None else params).keys
+        keys = _trees.Layout(g if params is None else params).keys
         at_init = state.leaf_names.shape[-2]
         if len(keys) != at_init:
             raise ValueError(
-                f"skip_nonfinite was given {len(keys)} arrays, but the parameters "
-                f"given to `init` had {at_init}: make them match, and pass `params` to "
-                "`update` where a gradient is None"
+                f"skip_nonfinite was given {len(keys)} arrays, but `init` {at_init}: "
+                "pass `params` to `update` where a gradient is None"
             )
-        flags = [_by_leaf(x, keys) for x in ((empirical,), (regularizer,), halves)]
-        layout = _trees.Layout(made if len(halves) == 1 else empirical)
-        arrays = [layout.arrays(x) for x in (empirical, *halves)]
-        axes = _axes.find(axis_name, layout, arrays)
+        flags = [_by_leaf(keys, *trees) for trees in ([g], [r], halves)]
+        layout = _trees.Layout(g if len(halves) == 2 else made)
+        arrays = [layout.arrays(x) for x in (g, *halves)]
+        axes = _axes.find(axis_name, layout, arrays, [None] * len(layout))
         broken = _axes.total(axes, jnp.stack(flags).astype(jnp.int32)) > 0
         bad = jnp.any(broken)
 
@@ -152,8 +136,7 @@ def skip_nonfinite(
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
     """``new`` where the condition holds, else ``old``, in the dtypes of ``old``.
 
-    Both have been worked out: a conditional could not hold the collectives of sharded
-    gradients. Nothing of the other one shows, not even a NaN.
+    Not a conditional, which could not hold the collectives of sharded gradients.
     """
 
     def where(x: Any, y: Any) -> jax.Array:
@@ -163,20 +146,19 @@ def select(condition: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(where, new, old)
 
 
-def _by_leaf(trees: tuple[Any, ...], keys: list[_trees.Key]) -> jax.Array:
+def _by_leaf(keys: list[_trees.Key], *trees: Any) -> jax.Array:
     """For each key, whether in any tree the array there has a NaN or an infinity."""
     flags: dict[_trees.Key, Any] = dict.fromkeys(keys, False)
     for tree in trees:
         layout = _trees.Layout(tree)
-        for i, x in enumerate(layout.arrays(tree)):
-            key = layout.keys[i]
+        arrays = zip(layout.keys, layout.paths, layout.arrays(tree), strict=True)
+        for key, path, x in arrays:
             if key not in flags:
                 raise ValueError(
-                    f"skip_nonfinite was given an array {_trees.at(layout.paths[i])}, "
-                    "where the parameters have none"
+                    f"skip_nonfinite was given an array {_trees.at(path)}, where the "
+                    "parameters have none"
                 )
-            # Zero times a NaN or an infinity is NaN, and so is any sum with it. On a
-            # CPU this takes half the time of jnp.all(jnp.isfinite(x)), and jnp.max can
-            # lose a NaN there.
+            # NaN where x is not finite. On a CPU this takes half the time of
+            # jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN there.
             flags[key] |= jnp.sum(x * 0) != 0
     return jnp.array(list(flags.values()), bool)

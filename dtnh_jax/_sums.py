@@ -1,12 +1,12 @@
 """Inner products by group."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _axes, _groups, _precision
+from dtnh_jax import _axes, _precision
+from dtnh_jax._axes import Axes
+from dtnh_jax._groups import Groups, Slot
 
 Arrays = list[jax.Array]
 
@@ -16,10 +16,7 @@ _WIDTH = 32
 
 
 def products(
-    pairs: Sequence[tuple[Arrays, Arrays]],
-    groups: _groups.Groups,
-    axes: _axes.Axes,
-    dtype: np.dtype,
+    pairs: list[tuple[Arrays, Arrays]], groups: Groups, axes: Axes, dtype: np.dtype
 ) -> jax.Array:
     """The inner product of each pair of lists in each group, ``[len(pairs), K]``.
 
@@ -31,13 +28,13 @@ def products(
         # What several sums convert, XLA for a CPU stores in float32; told apart by the
         # barrier, each of them converts as it adds up.
         pairs = jax.lax.platform_dependent(
-            list(pairs), cpu=jax.lax.optimization_barrier, default=lambda x: x
+            pairs, cpu=jax.lax.optimization_barrier, default=lambda x: x
         )
     rows = [_of_families(a, b, groups, axes, dtype) for a, b in pairs]
     return _axes.total(axes, jnp.stack(rows))
 
 
-def scalars(vectors: jax.Array, groups: _groups.Groups) -> list[jax.Array]:
+def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
     """Each family's numbers out of ``[n, K]``: ``[n]``, or ``[n, count]``."""
     wanted = [f.first for f in groups.families if f.count is None]
     single = iter(
@@ -56,14 +53,12 @@ def scalars(vectors: jax.Array, groups: _groups.Groups) -> list[jax.Array]:
     ]
 
 
-def floor(
-    arrays: Arrays, groups: _groups.Groups, axes: _axes.Axes, dtype: np.dtype
-) -> np.ndarray:
+def floor(arrays: Arrays, groups: Groups, axes: Axes, dtype: np.dtype) -> np.ndarray:
     """The square of a norm below which a gradient counts as zero in a group, ``[K]``.
 
-    The square of a number below the root of the smallest normal number ``tiny``
-    underflows. All of them together take at most ``size * tiny`` from the square of a
-    norm: above ``size * tiny / eps`` that is less than rounding does.
+    Squares below the smallest normal number ``tiny`` underflow. They take at most
+    ``size * tiny`` from the square of a norm: above ``size * tiny / eps`` that is less
+    than rounding does.
     """
     info = jnp.finfo(dtype)
     sizes = np.zeros(len(groups.names))
@@ -88,10 +83,10 @@ def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
 
 
 def _of_families(
-    a: Arrays, b: Arrays, groups: _groups.Groups, axes: _axes.Axes, dtype: np.dtype
+    a: Arrays, b: Arrays, groups: Groups, axes: Axes, dtype: np.dtype
 ) -> jax.Array:
     """The inner product of two lists in each group, ``[K]``, on this device."""
-    parts: dict[_groups.Slot, list[jax.Array]] = {f: [] for f in groups.families}
+    parts: dict[Slot, list[jax.Array]] = {f: [] for f in groups.families}
     for x, y, slot, copies, names in zip(
         a, b, groups.slots, axes.copies, axes.stacked, strict=True
     ):
@@ -110,7 +105,7 @@ def _of_families(
     return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
 
 
-def _total(family: _groups.Slot, parts: list[jax.Array], dtype: np.dtype) -> jax.Array:
+def _total(family: Slot, parts: list[jax.Array], dtype: np.dtype) -> jax.Array:
     if not parts:
         return jnp.zeros(() if family.count is None else family.count, dtype)
     if len(parts) == 1:
@@ -130,8 +125,7 @@ def _dot(a: jax.Array, b: jax.Array, axis: int | None, dtype: np.dtype) -> jax.A
 def _by_mask(vectors: jax.Array, wanted: list[int]) -> list[jax.Array]:
     """``[vectors[:, k] for k in wanted]``, as sums under a mask.
 
-    First of a table of rows one row, then of the row one number: so that all masks
-    together are no larger than the vector.
+    Of a table first a row, then of the row a number: so the masks stay small.
     """
     n, groups = vectors.shape
     height = -(-groups // _WIDTH)

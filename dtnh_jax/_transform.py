@@ -6,28 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtnh_jax import (
-    _axes,
-    _checks,
-    _groups,
-    _inner,
-    _precision,
-    _projection,
-    _reference,
-    _trees,
-)
-from dtnh_jax._reference import Reference
+from dtnh_jax import _axes, _checks, _groups, _inner, _projection, _reference, _trees
 
 
 class Conflict(NamedTuple):
     """What the last step found in each group; float32 and int32 arrays ``[K]``.
 
     Attributes:
-      cosine: of the angle between the regularizer gradient and the reference; below 0
-        the two are in conflict.
+      cosine: cosine of the angle between the regularizer gradient and the reference.
       removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``.
       pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer.
-      count: number of steps so far with a conflict.
+      count: number of steps so far with a conflict, that is a cosine below 0.
     """
 
     cosine: jax.Array
@@ -42,8 +31,7 @@ class DtnhState(NamedTuple):
     Attributes:
       count: number of updates so far, a scalar int32.
       conflict: what the last update found, a :class:`Conflict`.
-      group_names: the groups' names as UTF-8 bytes padded with zeros, uint8 ``[K,
-        length]``: an array, so that a restored or vmapped state still knows them.
+      group_names: the groups' names as UTF-8 padded with zeros, uint8 ``[K, length]``.
       reference: a :class:`Reference`; None without ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
@@ -67,7 +55,7 @@ def dtnh(
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adds the regularizer gradient without what opposes the loss gradient.
+    r"""Adds the regularizer gradient, minus the component that opposes the loss.
 
     With :math:`g` the empirical gradient and :math:`r` the regularizer gradient, in
     every group of arrays
@@ -78,105 +66,86 @@ def dtnh(
       \qquad d = g + r'
 
     so that :math:`\langle g, d\rangle \ge \|g\|^2`: to first order the empirical loss
-    falls at least as fast as without the regularizer. The defaults are this rule, the
-    paper's. For one that needs no tuning see :func:`dtnh_adamw` and :func:`dtnh_sgd`.
+    falls at least as fast as without the regularizer. This is the rule of `Wan et al.,
+    2019 <https://arxiv.org/abs/1911.07489>`_; :func:`dtnh_adamw` and :func:`dtnh_sgd`
+    need no tuning.
 
-    A transformation after it in the chain that rescales coordinates, as Adam does, or
-    adds up steps, as momentum does, voids the inequality; as ``inner`` it does not:
+    A later transformation, such as Adam or momentum, voids the inequality. As ``inner``
+    it does not:
 
     .. math:: d = u + r', \qquad u = \mathrm{inner}(g), \qquad
       \langle g, d\rangle \ge \langle g, u\rangle
 
-    ``update`` accepts the two gradients as a :class:`GradientPair`; as the empirical
-    gradient with the keyword argument ``regularizer_grads``; or from :func:`l2_sp`,
-    :func:`l2` or :func:`mix_regularizers` before it in the chain.
+    ``update`` takes the two gradients as a :class:`GradientPair`, as :func:`l2_sp` and
+    :func:`mix_regularizers` make it, or the second one as ``regularizer_grads=r``.
 
     Args:
-      weight: the regularizer's weight λ, not negative; a number or a schedule from the
-        step count to a number.
+      weight: the regularizer's weight λ, non-negative; a number or a schedule.
       granularity: which arrays are judged and projected together. ``"global"``: all.
         ``"layer"``: the arrays of one module, that share a parent key. ``"leaf"``: each
         array alone. Or a pytree of labels, matched by path (a label holds for
         everything below it), or a function from the gradients to one.
       on_conflict: what happens where :math:`\langle g, r\rangle < 0`. ``"project"``:
-        DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: nothing; that is
-        the plain weighted sum.
-      reference_decay: if given, the reference, against which conflict is judged and the
-        projection made, is not :math:`g` but :math:`m`: the bias-corrected moving
-        average, with this decay, above 0 and below 1, of the empirical gradients of the
-        steps before this one. The inequalities then hold for :math:`m`, which does not
-        depend on this step's batch. In the first step there is no reference, and the
-        regularizer is left out.
-      reference_dtype: dtype of the moving average; by default that of the gradients,
-        float32 at least. In bfloat16 small changes are rounded away: with a decay of
-        0.99 the average converges to about 0.8 of a constant gradient, with 0.999 to
-        0.3.
-      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|m\|\rho`, where
-        :math:`m` is the reference and :math:`\rho` what ``inner`` makes of a gradient's
-        length: :math:`\|u\|/\|g\|`, with ``reference_decay`` the ratio of their sums
-        over the steps before; 1 without ``inner``. Up to 1, gradient descent on a
-        β-smooth loss descends at every step size up to 1/β, whatever the weight. Where
-        the reference is zero, so is :math:`r'`.
-      inner: a gradient transformation for the empirical gradient alone, such as
-        ``optax.scale_by_adam()``. It receives ``params`` and all extra arguments. It
-        must not negate the updates: the learning rate follows ``dtnh``.
-      stacked: arrays that hold many layers along an axis, as ``nnx.scan`` makes them: a
-        pytree of axes, matched by path (an axis holds for everything below it; arrays
-        that are not named are not stacked), or a function from the gradients to one.
-        Each slice is a group of its own, ``"blocks[3]"`` in the report. Not for
-        ``granularity="global"``.
-      axis_name: needed inside ``jax.shard_map`` alone: the mesh axes over which arrays
-        are sharded, so that sums extend over them, in one all-reduce. A name, or a
-        tuple of names, of which each array's type says which apply to it; ``()`` where
-        arrays are whole on every device. With ``check_vma=False`` names apply to all
-        arrays: where only some are sharded, or a stacked array is, pass a pytree of
-        ``PartitionSpec``, matched by path. An axis along which gradients are the same
-        everywhere, as after an average over the batch, need not be named.
+        DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: the plain sum.
+      reference_decay: if given, above 0 and below 1, the bias-corrected moving average
+        :math:`m` of the empirical gradients of the steps before takes the place of
+        :math:`g` in the projection and the inequalities (as in `Hsieh et al., 2024
+        <https://arxiv.org/abs/2402.02998>`_). It does not depend on this step's batch.
+        The first step has none, and leaves the regularizer out.
+      reference_dtype: dtype of the average, by default float32 at least. bfloat16
+        rounds small changes away: with a decay of 0.99 the average converges to about
+        0.8 of a constant gradient, with 0.999 to 0.3.
+      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|m\|\rho`.
+        :math:`\rho` is what ``inner`` makes of a gradient's length: 1 without it, else
+        :math:`\|u\|/\|g\|`, with ``reference_decay`` the ratio of their sums over the
+        steps before. With κ up to 1, gradient descent on a β-smooth loss descends at
+        every step size up to 1/β, whatever the weight.
+      inner: a transformation of the empirical gradient alone, such as
+        ``optax.scale_by_adam()``. It must not negate the updates: the learning rate
+        follows ``dtnh``.
+      stacked: which arrays hold many layers along an axis, as ``nnx.scan`` makes them:
+        a pytree of axes, matched by path, or a function from the gradients to one. Each
+        slice is a group, ``"blocks[3]"`` in the report. Not for ``"global"``.
+      axis_name: only inside ``jax.shard_map``: the mesh axes over which arrays are
+        sharded. A name, or a tuple of names, of which each array's type says which
+        apply to it; ``()`` where arrays are whole on every device. With
+        ``check_vma=False`` names apply to all arrays: where only some are sharded, or a
+        stacked array is, pass a pytree of ``PartitionSpec``, matched by path. An axis
+        along which gradients were averaged need not be named.
 
     Returns:
-      A transformation with a :class:`DtnhState`, whose updates have the structure of
-      the empirical gradient, None where it is None, and the dtype that :math:`u + r'`
-      promotes to. Sums are taken in float32 at least. A gradient whose root mean square
-      in a group is below 3e-16 counts as zero there (1e-146 in float64). Non-finite
-      inputs, and norms above 1e19, give non-finite updates.
+      A transformation with a :class:`DtnhState`. Its updates have the structure of the
+      empirical gradient and the dtype that :math:`u + r'` promotes to. Sums are taken
+      in float32 at least. A gradient whose root mean square in a group is below 3e-16
+      counts as zero there (1e-146 in float64). Non-finite inputs, and norms above 1e19,
+      give non-finite updates.
 
     Raises:
       ValueError: if an argument is out of range; from ``init``, if ``inner`` negates
-        the updates, as ``optax.adam(lr)`` does, or an entry of a tree matches nothing;
-        from ``update``, if the gradients do not match, one is given twice, or
-        ``axis_name`` is missing or unknown.
-      TypeError: from ``update``, for one gradient, or for arrays that are not
-        floating-point or complex.
+        updates, as ``optax.adam(lr)`` does, or an entry of a tree matches nothing; from
+        ``update``, if gradients do not match, or ``axis_name`` is missing or unknown.
+      TypeError: from ``update``, for one gradient, or for integer arrays.
 
     Examples:
-      >>> import jax, jax.numpy as jnp, optax
+      >>> import jax.numpy as jnp, optax
       >>> from dtnh_jax import GradientPair, dtnh
       >>> params = {"w": jnp.array([1.0, 1.0])}
       >>> tx = optax.chain(dtnh(weight=0.5), optax.sgd(0.1))
       >>> state = tx.init(params)
-      >>> pair = GradientPair(
-      ...     empirical={"w": jnp.array([1.0, 0.0])},
-      ...     regularizer={"w": jnp.array([-4.0, 2.0])},
-      ... )
+      >>> g, r = {"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-4.0, 2.0])}
+      >>> pair = GradientPair(empirical=g, regularizer=r)
       >>> updates, state = tx.update(pair, state, params)
       >>> updates["w"]
       Array([-0.1, -0.1], dtype=float32)
-
-    References:
-      Wan et al., `Towards Making Deep Transfer Learning Never Hurt
-      <https://arxiv.org/abs/1911.07489>`_, 2019
-
-      Hsieh et al., `Careful with that Scalpel: Improving Gradient Surgery with an EMA
-      <https://arxiv.org/abs/2402.02998>`_, 2024, which judges against an average
     """
     if not callable(weight):
-        _checks.not_negative("weight", weight)
+        _checks.number("weight", weight, "non-negative")
     _groups.check(granularity, stacked)
     _checks.one_of("on_conflict", on_conflict, _projection.RULES)
     if reference_decay is not None:
-        _checks.fraction("reference_decay", reference_decay)
+        _checks.number("reference_decay", reference_decay, "above 0 and below 1")
     if max_ratio is not None:
-        _checks.positive("max_ratio", max_ratio)
+        _checks.number("max_ratio", max_ratio, "positive and finite")
     if inner is not None:
         _checks.transformation("inner", inner)
         inner = optax.with_extra_args_support(inner)
@@ -188,8 +157,11 @@ def dtnh(
     def init_fn(params: optax.Params) -> DtnhState:
         if inner is not None:
             _inner.refuse_negating(inner, params)
-        _groups.warn_of_flat(params, granularity, stacked)
-        names = divide(params).names
+        groups = divide(params)
+        _groups.warn_of_flat(params, granularity, groups)
+        names, reference = groups.names, None
+        if reference_decay is not None:
+            reference = _reference.init(params, len(names), reference_dtype)
         return DtnhState(
             count=jnp.zeros((), jnp.int32),
             conflict=Conflict(
@@ -197,80 +169,50 @@ def dtnh(
                 count=jnp.zeros(len(names), jnp.int32),
             ),
             group_names=_groups.encode(names),
-            reference=(
-                None
-                if reference_decay is None
-                else _reference.init(params, len(names), reference_dtype)
-            ),
+            reference=reference,
             inner=None if inner is None else inner.init(params),
         )
 
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        *,
-        regularizer_grads: optax.Updates | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, DtnhState]:
+    def update_fn(updates, state, params=None, *, regularizer_grads=None, **extra_args):
         pair = _checks.as_pair(updates, regularizer_grads)
         layout = _trees.Layout(pair.empirical)
-        groups = _groups.of_update(
-            divide, pair.empirical, params, state.conflict.cosine.shape[-1]
-        )
+        at_init = state.conflict.cosine.shape[-1]
+        groups = _groups.of_update(divide, pair.empirical, params, at_init)
         base, inner_state = pair.empirical, state.inner
         if inner is not None:
             base, inner_state = inner.update(base, inner_state, params, **extra_args)
 
+        reference = state.reference
         g, r = (layout.arrays(half) for half in pair)
         u = g if inner is None else layout.arrays(base)
-        m = g if reference_decay is None else layout.arrays(state.reference.average)
-        stacked_axes = [slot.axis for slot in groups.slots]
-        axes = _axes.find(axis_name, layout, [g, r], stacked_axes)
-        geo = _projection.geometry(m, r, [g, u], groups, axes)
+        m = g if reference is None else layout.arrays(reference.average)
+        axes = _axes.find(axis_name, layout, [g, r], groups.axes)
+        geo = _projection.geometry([m, r, g, u], groups, axes)
         g_norm, u_norm = geo.others
 
-        limit = None
-        if max_ratio is not None:  # κ |m| ρ
-            longer, lengths = 1.0, (u_norm, g_norm)
-            if reference_decay is not None:
-                longer = _reference.correction(reference_decay, state.count)
-                lengths = state.reference.update, state.reference.empirical
-            rho = 1.0 if inner is None else _projection.divide(*lengths)
-            limit = geo.reference
-            for factor in (max_ratio, longer, rho):
-                limit = _precision.times(limit, jnp.asarray(factor))
-        elif reference_decay is not None:  # left out in the first step
-            limit = jnp.where(state.count == 0, 0, jnp.inf).astype(geo.cosine.dtype)
+        lengths = u_norm, g_norm
+        if reference is not None:
+            lengths = reference.update, reference.empirical
+        gain = 1.0 if inner is None else _projection.divide(*lengths)
+        decay = reference_decay
+        limit = _reference.cap(geo.reference, max_ratio, gain, decay, state.count)
         lam = weight(state.count) if callable(weight) else weight
         plan = _projection.plan(geo, lam, on_conflict, limit)
-        rest = _projection.remainders(plan, groups, axes, m, r)
+        rest = _projection.remainders(plan, m, r, groups, axes)
         combined = layout.build(map(_projection.add, u, rest, r))
-        conflict = Conflict(
-            cosine=geo.cosine.astype(jnp.float32),
-            removed=plan.removed.astype(jnp.float32),
-            pull=_pull(plan.length, u_norm),
-            count=jnp.where(
-                geo.cosine < 0,
-                optax.safe_increment(state.conflict.count),
-                state.conflict.count,
-            ),
+
+        pull = jnp.where(plan.length == 0, 0, plan.length / u_norm)
+        conflicts = state.conflict.count
+        cosine, removed, pull = (
+            x.astype(jnp.float32) for x in (geo.cosine, plan.removed, pull)
         )
-        reference = state.reference
-        if reference_decay is not None:
-            reference = Reference(
-                _reference.update(reference, layout, g, reference_decay),
-                reference.empirical + g_norm.astype(jnp.float32),
-                reference.update + u_norm.astype(jnp.float32),
-            )
+        more = jnp.where(geo.cosine < 0, optax.safe_increment(conflicts), conflicts)
+        conflict = Conflict(cosine, removed, pull, more)
+        if reference is not None:
+            reference = _reference.update(reference, layout, g, decay, geo.others)
         count = optax.safe_increment(state.count)
         return combined, DtnhState(
             count, conflict, state.group_names, reference, inner_state
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _pull(length: jax.Array, u_norm: jax.Array) -> jax.Array:
-    """``length / u_norm``; 0 where nothing pulls, infinity where ``u`` is zero."""
-    return jnp.where(length == 0, 0, length / u_norm).astype(jnp.float32)

@@ -14,15 +14,11 @@ REQUIRED = object()  # the default of `match` where every array needs an entry
 
 
 class Layout:
-    """Where the arrays of a tree are.
+    """Where the arrays of a tree are: ``paths`` and ``keys``, in flattening order.
 
     Other positions hold ``None``, another subtree without arrays (``optax.MaskedNode``,
-    say), or a leaf that has no gradient, such as a function or an integer.
-
-    Attributes:
-      paths: the path of each floating-point or complex array, in flattening order.
-      keys: the same as plain strings, without the ``.value`` of a box around one array
-        (of a Flax Variable, say).
+    say), or a leaf that has no gradient, such as a function or an integer. Keys lack
+    the ``.value`` of a box around one array, of a Flax Variable, say.
     """
 
     def __init__(self, tree: Any):
@@ -45,21 +41,20 @@ class Layout:
         """The arrays of ``tree``, which has one wherever this tree has one."""
         return [jnp.asarray(x) for x in self.leaves(tree)]
 
-    def build(self, leaves: Any) -> Any:
-        """A tree with ``leaves`` in place of the arrays, and no other leaves."""
+    def build(self, leaves: Any, tree: Any = None) -> Any:
+        """``leaves`` in place of the arrays, and other leaves those of ``tree``."""
         whole = [leaf if _is_empty(leaf) else None for leaf in self._found]
-        return self._put(whole, leaves)
-
-    def replace(self, tree: Any, leaves: Any) -> Any:
-        """``tree``, of the same structure, with ``leaves`` in place of the arrays."""
-        return self._put(self._flatten(tree), leaves)
+        if tree is not None:
+            whole = self._flatten(tree)
+        for i, leaf in zip(self._live, leaves, strict=True):
+            whole[i] = leaf
+        return self._treedef.unflatten(whole)
 
     def match(self, entries: Any, name: str, default: Any = REQUIRED) -> list[Any]:
-        """For each array, the entry of another tree at its path or above it.
+        """For each array, the entry of a tree or prefix at its path or above it.
 
-        ``entries`` is a tree of any containers, or a prefix of one; ``None`` is an
-        entry. Raises, with ``name``, where an entry matches nothing, and where an array
-        has no entry, unless there is a ``default``.
+        ``None`` is an entry. Raises, with ``name``, where an entry matches nothing, or
+        an array has no entry and there is no ``default``.
         """
         flat, _ = tree_flatten_with_path(entries, is_leaf=lambda x: x is None)
         paths = [path for path, _ in flat]
@@ -69,7 +64,7 @@ class Layout:
         matched = set(starts)
         without_arrays = set(self._keys) - set(self.keys)
         for path, key in zip(paths, keys, strict=True):
-            # What is below a position without arrays is of no use there, and no error.
+            # Below a position without arrays, an entry is of no use and no error.
             if key not in matched and _start(without_arrays, key) is None:
                 raise ValueError(
                     f"`{name}` has an entry {at(path)} that matches nothing; there are "
@@ -77,17 +72,12 @@ class Layout:
                 )
         found = self._pick(starts)
         if default is REQUIRED and None in found:
+            where = at(self.paths[found.index(None)])
             raise ValueError(
-                f"`{name}` has no entry for the array "
-                f"{at(self.paths[found.index(None)])}; it has entries for "
+                f"`{name}` has no entry for the array {where}; it has entries for "
                 f"{_some(paths)}"
             )
         return [default if start is None else known[start] for start in found]
-
-    def _put(self, whole: list[Any], leaves: Any) -> Any:
-        for i, leaf in zip(self._live, leaves, strict=True):
-            whole[i] = leaf
-        return self._treedef.unflatten(whole)
 
     def _flatten(self, tree: Any) -> list[Any]:
         try:
@@ -118,10 +108,7 @@ def is_tree(x: Any) -> bool:
 
 
 def resolve(entries: Any, tree: Any) -> Any:
-    """``entries``, or what they make of ``tree`` if they are a function, no tree.
-
-    A tree may itself be callable, such as an Equinox module.
-    """
+    """``entries``, or what they make of ``tree`` if they are a function, no module."""
     return entries(tree) if callable(entries) and not is_tree(entries) else entries
 
 

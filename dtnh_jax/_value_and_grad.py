@@ -1,7 +1,6 @@
 """Two gradients from one forward pass."""
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtnh_jax import _trees
+from dtnh_jax import _checks, _trees
 from dtnh_jax._pair import GradientPair
 
 
@@ -22,30 +21,27 @@ def pair_value_and_grad(
     """Evaluates a loss, a penalty, and the gradient of each, in one forward pass.
 
     ``jax.value_and_grad`` for a function with two values. Both gradients see one
-    dropout mask and one set of batch statistics. Each value has a backward pass of its
-    own, only through what that value depends on. That costs up to 5/3 of the gradient
-    of the sum.
+    dropout mask and one set of batch statistics. Each value has its own backward pass,
+    through what it depends on: up to 5/3 of the cost of the gradient of the sum.
 
     Args:
-      fun: returns ``(loss, penalty)``, two real scalars, which may differ in dtype; or
-        ``((loss, penalty), aux)`` with ``has_aux``. Its arguments at ``argnums`` are
-        pytrees of floating-point or complex arrays.
-      argnums: which positional argument, or arguments, to differentiate.
-      has_aux: whether ``fun`` returns auxiliary data beside the values.
+      fun: returns ``(loss, penalty)``, two real scalars, or ``((loss, penalty), aux)``
+        with ``has_aux``.
+      argnums: which positional argument, or arguments, to differentiate: pytrees of
+        floating-point or complex arrays.
+      has_aux: whether ``fun`` returns auxiliary data as well.
       allow_int: whether arrays of integers, booleans or random keys may be among them,
         whose gradients are zeros of dtype ``float0``.
 
     Returns:
-      A function with the arguments of ``fun`` that returns ``((loss, penalty), pair)``,
-      or ``(((loss, penalty), aux), pair)`` with ``has_aux``. Each half of the
-      :class:`GradientPair` is shaped like the argument at ``argnums``, or is a tuple of
-      such if ``argnums`` is a sequence.
+      A function with the arguments of ``fun`` that returns what it returns, and a
+      :class:`GradientPair`. Each half is shaped like the argument at ``argnums``, or is
+      a tuple of such if ``argnums`` is a sequence.
 
     Raises:
-      TypeError: if ``argnums`` is no integer or sequence of integers; from the
-        function returned, if an argument at ``argnums`` is missing or not
+      TypeError: if ``argnums`` are no integers, an argument there is missing or not
         differentiable, or ``fun`` does not return what it should.
-      ValueError: from the function returned, if a negative argnum is out of range.
+      ValueError: if a negative argnum is out of range.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -61,9 +57,8 @@ def pair_value_and_grad(
     if not callable(fun):
         raise TypeError(f"`fun` must be a function, got {fun!r}")
     one = not isinstance(argnums, Sequence)
-    numbers = tuple(index(n) for n in ([argnums] if one else argnums))
-    if not numbers:
-        raise TypeError("`argnums` must name an argument, got none")
+    numbers = [argnums] if one else list(argnums)
+    check_integers(numbers)
 
     @functools.wraps(fun)
     def pair_fun(*args, **kwargs):
@@ -100,13 +95,9 @@ def pair_value_and_grad(
     return pair_fun
 
 
-def index(argnum: Any) -> int:
-    try:
-        return operator.index(argnum)
-    except TypeError:
-        raise TypeError(
-            f"`argnums` must be an integer or a sequence of integers, got {argnum!r}"
-        ) from None
+def check_integers(argnums: list[Any]) -> None:
+    if not argnums or not all(isinstance(n, int | np.integer) for n in argnums):
+        raise TypeError(f"`argnums` must be one or more integers, got {argnums}")
 
 
 def place(argnum: int, count: int) -> int:
@@ -117,23 +108,20 @@ def place(argnum: int, count: int) -> int:
             f"{argnum + 1} positional arguments, got {count}"
         )
     if argnum < -count:
-        raise ValueError(
-            f"`argnums` has {argnum}, but there are {count} positional arguments"
-        )
+        raise ValueError(f"`argnums` has {argnum}, but there are {count} arguments")
     return argnum % count
 
 
 def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
-    """Whether ``leaf`` has a gradient; raises where it has not, but should have."""
+    """Whether ``leaf`` has a gradient; raises where it should have one."""
     if _trees.is_inexact(leaf):
         return True
     if allow_int and (isinstance(leaf, int) or hasattr(leaf, "dtype")):
         return False
-    argument, inside = places[path[0].idx], path[1:]
-    where = f"argument {argument}" + (f" {_trees.at(inside)}" if inside else "")
+    where = f" {_trees.at(path[1:])}" if path[1:] else ""
     raise TypeError(
-        f"{where} is not floating-point or complex, got {_shown(leaf)}; pass "
-        "allow_int=True, or leave it out of `argnums`"
+        f"argument {places[path[0].idx]}{where} is not floating-point or complex, got "
+        f"{_checks.describe(leaf)}; pass allow_int=True, or leave it out of `argnums`"
     )
 
 
@@ -147,7 +135,7 @@ def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
         expected = "((loss, penalty), aux)" if has_aux else "(loss, penalty)"
         raise TypeError(
             f"`fun` must return {expected}, with real floating-point scalars as loss "
-            f"and penalty, as has_aux={has_aux} says; it returned {_shown(output)}"
+            f"and penalty, as {has_aux=} says; it returned {_checks.describe(output)}"
         )
     return values, aux
 
@@ -159,12 +147,3 @@ def _is_pair(x: Any) -> bool:
 def _is_real_scalar(x: Any) -> bool:
     is_array = jax.tree_util.all_leaves([x]) and _trees.is_inexact(x)
     return is_array and jnp.shape(x) == () and not jnp.iscomplexobj(x)
-
-
-def _shown(output: Any) -> str:
-    """Its kind, such as ``(float32[], float32[8])``, or ``dict``."""
-    if type(output) is tuple:
-        return f"({', '.join(map(_shown, output))})"
-    if hasattr(output, "shape") and hasattr(output, "dtype"):
-        return f"{output.dtype}{list(output.shape)}"
-    return type(output).__name__

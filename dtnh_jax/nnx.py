@@ -25,28 +25,25 @@ def nnx_pair_value_and_grad(
     """Evaluates a loss, a penalty, and both gradients, for functions of NNX modules.
 
     It is to :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` is to
-    ``jax.value_and_grad``. Batch statistics, random streams, and any other variables of
-    the modules among the arguments are updated once and in place.
+    ``jax.value_and_grad``. Batch statistics, random streams, and other variables of the
+    modules among the arguments are updated once and in place.
 
     Args:
-      fun: returns ``(loss, penalty)``, two real scalars, or ``((loss, penalty), aux)``
-        with ``has_aux``. Its arguments may be modules, ``nnx.Rngs``, arrays, pytrees of
-        these, and anything static.
+      fun: as in :func:`dtnh_jax.pair_value_and_grad`. Its arguments may be modules,
+        ``nnx.Rngs``, arrays, pytrees of these, and anything static.
       argnums: which positional argument, or arguments, to differentiate: numbers, or
         ``nnx.DiffState(number, filter)`` with a filter of its own.
       has_aux: whether ``fun`` returns auxiliary data, a pytree of arrays.
       allow_int: see :func:`dtnh_jax.pair_value_and_grad`.
-      wrt: an NNX filter: which variables are differentiated in arguments given by
-        number. Give the optimizer's ``wrt``.
+      wrt: NNX filter of the variables to differentiate in arguments given by number.
 
     Returns:
-      As :func:`dtnh_jax.pair_value_and_grad`. In each half of the pair there is an
-      ``nnx.State`` in place of each module.
+      As :func:`dtnh_jax.pair_value_and_grad`, with an ``nnx.State`` in place of each
+      module in both halves of the pair.
 
     Raises:
       TypeError: see :func:`dtnh_jax.pair_value_and_grad`.
-      ValueError: from the function returned, if ``argnums`` names an argument twice,
-        or a negative argnum is out of range.
+      ValueError: if ``argnums`` names an argument twice, or one is out of range.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -59,17 +56,18 @@ def nnx_pair_value_and_grad(
       >>> def losses(model, x):
       ...     return jnp.mean((model(x) - 1) ** 2), jnp.sum(model.kernel[...] ** 2)
       >>> differentiate = nnx_pair_value_and_grad(losses)
-      >>> (loss, penalty), pair = differentiate(model, jnp.ones((4, 2)))
-      >>> _ = optimizer.update(
-      ...     model, pair.empirical, regularizer_grads=pair.regularizer
-      ... )
-      >>> pair.regularizer["kernel"].shape
+      >>> (loss, penalty), (g, r) = differentiate(model, jnp.ones((4, 2)))
+      >>> _ = optimizer.update(model, g, regularizer_grads=r)
+      >>> r["kernel"].shape
       (2, 1)
     """
     one = not isinstance(argnums, Sequence)
-    filters = [_number_and_filter(x, wrt) for x in ([argnums] if one else argnums)]
-    if not filters:
-        raise TypeError("`argnums` must name an argument, got none")
+    entries = [
+        x if isinstance(x, nnx.DiffState) else nnx.DiffState(x, wrt)
+        for x in ([argnums] if one else argnums)
+    ]
+    _value_and_grad.check_integers([x.argnum for x in entries])
+    filters = [(x.argnum, nnx.filterlib.to_predicate(x.filter)) for x in entries]
 
     @functools.wraps(fun)
     def pair_fun(*args, **kwargs):
@@ -124,10 +122,3 @@ def nnx_pair_value_and_grad(
         return ((values, aux) if has_aux else values), pair
 
     return pair_fun
-
-
-def _number_and_filter(entry: Any, wrt: Any) -> tuple[int, Any]:
-    if not isinstance(entry, nnx.DiffState):
-        entry = nnx.DiffState(entry, wrt)
-    number = _value_and_grad.index(entry.argnum)
-    return number, nnx.filterlib.to_predicate(entry.filter)

@@ -424,14 +424,14 @@ def updated(tx, given):
         (
             lambda: multi_steps(dtnh(), 0),
             ValueError,
-            "`every_k` must be positive and finite, got 0",
+            "`every_k` must be at least 1, got 0",
         ),
-        (lambda: multi_steps(dtnh(), 2.0), TypeError, "must be an integer or a sched"),
+        (lambda: multi_steps(dtnh(), 2.0), TypeError, "must be an integer, got 2.0"),
         (lambda: multi_steps(dtnh(), "2"), TypeError, "`every_k` must be a number"),
         (
             lambda: updated(optax.chain(l2_sp(), dtnh()), G),
             TypeError,
-            "averages two gradients and was given one.*use optax.MultiSteps",
+            "averages two gradients and was given one: use optax.MultiSteps",
         ),
         (
             lambda: updated(dtnh(), GradientPair(G, {"v": G["w"]})),

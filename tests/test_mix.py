@@ -326,13 +326,13 @@ def update(tx, form="plain", r=R):
         (
             lambda: mix_regularizers([l2(), l2_sp()]),
             TypeError,
-            "`makers[0]` must be an optax.GradientTransformation, such as l2_sp()",
+            "`makers[0]` must be an optax.GradientTransformation, got [",
         ),
         (lambda: mix_regularizers(l2(), l2), TypeError, "`makers[1]` must be an optax"),
         (
             lambda: mix_regularizers(l2(), weights=0.5),
             TypeError,
-            "`weights` must be a sequence of numbers, one per regularizer, got 0.5",
+            "`weights` must be a sequence of numbers, got 0.5",
         ),
         (
             lambda: mix_regularizers(l2(), weights=jnp.ones(())),
@@ -347,12 +347,12 @@ def update(tx, form="plain", r=R):
         (
             lambda: mix_regularizers(l2(), l2(), weights=[1, -1]),
             ValueError,
-            "`weights[1]` must not be negative, got -1",
+            "`weights[1]` must be non-negative, got -1",
         ),
         (
             lambda: mix_regularizers(l2(), weights=[np.nan]),
             ValueError,
-            "`weights[0]` must not be negative, got nan",
+            "`weights[0]` must be non-negative, got nan",
         ),
         (
             lambda: mix_regularizers(l2(), weights=[1, 1, 1]),
@@ -379,7 +379,7 @@ def update(tx, form="plain", r=R):
             lambda: update(mix_regularizers(l2(), optax.sgd(0.1))),
             TypeError,
             "makers[1] must turn a gradient into a GradientPair, as l2_sp() does; it "
-            "returned a dict",
+            "returned dict",
         ),
         (
             lambda: update(mix_regularizers(dtnh())),

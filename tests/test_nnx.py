@@ -270,8 +270,8 @@ CALL = functools.partial(nnx_pair_value_and_grad, losses)
         (lambda: CALL(4)(Model(0), *ARGS), TypeError, "needs at least 5 positional"),
         (lambda: CALL((0, 0))(Model(0), *ARGS), ValueError, "names an argument twice"),
         (lambda: CALL((0, -4))(Model(0), *ARGS), ValueError, "names an argument twice"),
-        (lambda: CALL(0.5), TypeError, "integers, got 0.5"),
-        (lambda: CALL(()), TypeError, "got none"),
+        (lambda: CALL(0.5), TypeError, "integers, got [0.5]"),
+        (lambda: CALL(()), TypeError, "integers, got []"),
     ],
 )
 def test_refused_with_words(act, error, says):

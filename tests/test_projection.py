@@ -237,10 +237,10 @@ def test_eager_jit_vmap_and_scan_agree(granularity):
     [
         (lambda: project_conflict(R, G), "takes 1 positional argument but 2"),
         (lambda: project_conflict(*GradientPair(G, R)), "takes 1 positional argument"),
-        (lambda: project_conflict((G, R)), r"GradientPair\(.*, got a tuple"),
-        (lambda: project_conflict(G), r"GradientPair\(.*, got a dict"),
-        (lambda: project_conflict(G["a"]), r"got an array of shape \(2,\)"),
-        (lambda: project_conflict(None), "got a NoneType"),
+        (lambda: project_conflict((G, R)), r"GradientPair\(.*, got \("),
+        (lambda: project_conflict(G), r"GradientPair\(.*, got dict"),
+        (lambda: project_conflict(G["a"]), r"got float32\[2\]"),
+        (lambda: project_conflict(None), "got NoneType"),
         (lambda: project_conflict(GradientPair(None, None)), "empirical half .* None"),
     ],
 )

@@ -389,10 +389,10 @@ PAIR = GradientPair(GRADS, GRADS)
 @pytest.mark.parametrize(
     ("act", "error", "says"),
     [
-        (lambda: l2_sp(-1.0), ValueError, "`alpha` must not be negative"),
-        (lambda: l2_sp(1, -1), ValueError, "`beta` must not be negative"),
-        (lambda: l2(-1.0), ValueError, "`alpha` must not be negative"),
-        (lambda: l2_sp(START), TypeError, "`alpha` must be a number"),
+        (lambda: l2_sp(-1.0), ValueError, "`alpha` must be non-negative"),
+        (lambda: l2_sp(1, -1), ValueError, "`beta` must be non-negative"),
+        (lambda: l2(-1.0), ValueError, "`alpha` must be non-negative"),
+        (lambda: l2_sp(START), TypeError, "got dict: pass it as `pretrained=`"),
         (
             lambda: l2_sp().update(GRADS, l2_sp().init(START)),
             ValueError,
@@ -414,7 +414,7 @@ PAIR = GradientPair(GRADS, GRADS)
         (
             lambda: l2_sp(pretrained={"body": jnp.ones(3), "head": None}).init(START),
             ValueError,
-            "shape (3,) at ['body']['w'], the parameter (2,); put None there",
+            "pretrained array has shape (3,) at ['body']['w'], parameter (2,)",
         ),
         (
             lambda: l2_sp(pretrained={**OTHER, "body": jnp.ones(2, int)}).init(START),

@@ -551,7 +551,7 @@ def test_a_state_restored_from_bytes_still_knows_its_leaves():
                 skip_nonfinite(dtnh()).init(START),
             ),
             ValueError,
-            "was given 1 arrays, but the parameters given to `init` had 3",
+            "was given 1 arrays, but `init` 3",
         ),
     ],
 )

@@ -303,24 +303,32 @@ frozen = pytest.importorskip("flax.core").freeze
     [
         (lambda tx: tx.update((G, R), tx.init(G)), TypeError, "GradientPair"),
         (lambda tx: tx.update(G, tx.init(G)), TypeError, "got one dict"),
-        (pair_of(G, None), TypeError, "regularizer half of the pair is None"),
-        (pair_of(None, R), TypeError, "empirical half of the pair is None"),
-        (pair_of(GradientPair(G, R), R), TypeError, "itself a GradientPair"),
+        (pair_of(G, None), TypeError, "regularizer half of the pair is NoneType"),
+        (pair_of(None, R), TypeError, "empirical half of the pair is NoneType"),
+        (
+            pair_of(GradientPair(G, R), R),
+            TypeError,
+            "empirical half of the pair is GradientPair",
+        ),
         (
             lambda tx: tx.update(GradientPair(G, R), tx.init(G), regularizer_grads=R),
             ValueError,
             "given twice",
         ),
         (pair_of(G, {"a": R["a"]}), ValueError, r"nothing at \['b'\]"),
-        (pair_of(G, {**R, "c": R["a"]}), ValueError, r"empirical .*nothing at \['c'\]"),
-        (pair_of(G, frozen(R)), ValueError, "a FrozenDict at the root.* a dict"),
+        (
+            pair_of(G, {**R, "c": R["a"]}),
+            ValueError,
+            r"at \['c'\], empirical .*nothing",
+        ),
+        (pair_of(G, frozen(R)), ValueError, "FrozenDict at the root.* dict"),
         (
             pair_of({"m": G}, {"m": frozen(R)}),
             ValueError,
-            r"a FrozenDict at \['m'\], empirical gradient a dict",
+            r"FrozenDict at \['m'\], empirical gradient dict",
         ),
         (pair_of({"m": [G, G]}, {"m": [R]}), ValueError, r"nothing at \['m'\]\[1\]"),
-        (pair_of({"m": G}, {"m": R["a"]}), ValueError, r"shape \(2,\) at \['m'\]"),
+        (pair_of({"m": G}, {"m": R["a"]}), ValueError, r"float32\[2\] at \['m'\], emp"),
         (
             pair_of(G, {**R, "b": R["b"][0]}),
             ValueError,
@@ -347,8 +355,8 @@ def test_a_wrong_pair_is_refused_with_words(act, error, says):
 @pytest.mark.parametrize(
     ("kwargs", "error", "says"),
     [
-        ({"weight": -1.0}, ValueError, "`weight` must not be negative, got -1.0"),
-        ({"weight": np.nan}, ValueError, "`weight` must not be negative, got nan"),
+        ({"weight": -1.0}, ValueError, "`weight` must be non-negative, got -1.0"),
+        ({"weight": np.nan}, ValueError, "`weight` must be non-negative, got nan"),
         ({"weight": "1"}, TypeError, "`weight` must be a number, got '1'"),
         ({"weight": G}, TypeError, "`weight` must be a number"),
         ({"max_ratio": 0.0}, ValueError, "must be positive and finite, got 0.0"),

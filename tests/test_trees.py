@@ -174,7 +174,7 @@ def test_positions_without_arrays_take_what_they_like():
     assert layout.match({"w": 1}, "name") == [1]
     built = layout.build([5])
     assert built == {**tree, "w": 5, "f": None, "count": None}
-    assert layout.replace(tree, [5]) == {**tree, "w": 5}
+    assert layout.build([5], tree) == {**tree, "w": 5}
 
 
 @pytest.mark.parametrize("maker", [l2, l2_sp], ids=["l2", "l2_sp"])

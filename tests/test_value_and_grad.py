@@ -300,11 +300,11 @@ def returns(output, **kwargs):
         (
             lambda: pair_value_and_grad(losses, -3)(W, X),
             ValueError,
-            "`argnums` has -3, but there are 2 positional arguments",
+            "`argnums` has -3, but there are 2 arguments",
         ),
-        (lambda: pair_value_and_grad(losses, "w"), TypeError, "integers, got 'w'"),
-        (lambda: pair_value_and_grad(losses, 0.5), TypeError, "integers, got 0.5"),
-        (lambda: pair_value_and_grad(losses, ()), TypeError, "got none"),
+        (lambda: pair_value_and_grad(losses, "w"), TypeError, "integers, got ['w']"),
+        (lambda: pair_value_and_grad(losses, 0.5), TypeError, "integers, got [0.5]"),
+        (lambda: pair_value_and_grad(losses, ()), TypeError, "integers, got []"),
         (lambda: pair_value_and_grad(W), TypeError, "`fun` must be a function"),
     ],
 )

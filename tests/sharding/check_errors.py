@@ -11,16 +11,16 @@ from layouts import gradients, specs
 from dtnh_jax import dtnh, project_conflict
 
 
-def fails(words, run):
-    with pytest.raises(ValueError, match=re.escape(words)):
+def fails(words, run, error=ValueError):
+    with pytest.raises(error, match=re.escape(words)):
         run(gradients(0))
 
 
 def test_a_missing_name_says_where_and_what_to_do():
-    fails("mesh axis 'model' at ['first']['bias']", project("tensor", None))
-    fails("as in `axis_name='model'`", project("tensor", None))
+    fails("mesh axes ('model',) at ['first']['bias']", project("tensor", None))
+    fails("arrays are sharded, pass `axis_name=('model',)`", project("tensor", None))
     fails(
-        "mesh axes 'data', 'model' at ['first']['kernel']",
+        "mesh axes ('data', 'model') at ['first']['kernel']",
         project(
             "", None, {**TWO_AXES, "first": {"kernel": P("data", "model"), "bias": P()}}
         ),
@@ -44,8 +44,9 @@ def test_specs_that_do_not_fit():
     first = {"first": P(None, "model")}
     fails("no entry for the array at ['second']['bias']", project("tensor", first))
     fails(
-        "`axis_name` has None at ['second']['bias']",
+        "on every device, got None at ['second']['bias']",
         project("tensor", {**first, "second": None}),
+        TypeError,
     )
     fails(
         "`axis_name` has an entry at ['third'] that matches nothing",
