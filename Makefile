@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)  ## show the steady rule from two sources; results in runs/demo/
-	$(RUN) -m experiments demo
+	$(RUN) -m experiments run demo
 
 test: $(STAMP)  ## run the tests
 	$(PYTEST)

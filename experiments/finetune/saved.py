@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.errors import InputError
-from experiments.networks import Params, Upper, logits
+from experiments.networks import NETWORKS, Params, Upper, logits
 
 FOLDER, ABOUT, PARAMS = "network", "about.json", "params"
 
@@ -69,19 +69,38 @@ def load(run: Path) -> Saved:
     Raises:
       InputError: if there is none, or it cannot be read.
     """
-    folder = run / FOLDER
-    try:
-        about = json.loads((folder / ABOUT).read_text())
-    except FileNotFoundError:
+    folder = (run / FOLDER).resolve()
+    if not (folder / ABOUT).exists():
         raise InputError(
-            f"{run} has no {FOLDER}/{ABOUT}: give the folder of a run of `finetune` "
-            "that has ended"
-        ) from None
+            f"{run} has no {FOLDER}/{ABOUT}: expected the folder of a run of "
+            "`finetune` that has ended"
+        )
+    about = described(folder / ABOUT)
     spec = Upper(about["network"], None, len(about["classes"]))
     like = jax.eval_shape(spec.init, jax.random.key(0))
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            params = checkpointer.restore((folder / PARAMS).resolve(), like)
+            params = checkpointer.restore(folder / PARAMS, like)
     except Exception as error:  # Orbax raises whatever its parsers meet
-        raise InputError(f"{folder / PARAMS} cannot be read: {error}") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder / PARAMS} cannot be read: {first}") from error
     return Saved(spec, params, about)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What an ``about.json`` says.
+
+    Raises:
+      InputError: if it is damaged, or lacks what is needed.
+    """
+    try:
+        about = json.loads(path.read_text())
+        sides = [about["preprocessing"][name] for name in ("resize", "crop")]
+        texts = [about["network"], *about["classes"]]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}") from None
+    if not all(isinstance(x, int) and 0 < x < 10_000 for x in sides):
+        raise InputError(f"{path} is damaged: image sizes are {sides}")
+    if not all(isinstance(x, str) for x in texts) or texts[0] not in NETWORKS:
+        raise InputError(f"{path} is damaged: network and classes are {texts}")
+    return about

@@ -22,9 +22,9 @@ from experiments import cells
 from experiments.data import files, read_image
 from experiments.data.installed import payload
 from experiments.errors import InputError
-from experiments.grid import plan
+from experiments.finetune import saved
 from experiments.networks import sources
-from experiments.trainer import record
+from experiments.study import Place, Setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,28 +33,6 @@ class Reader:
 
     sound: bytes
     read: Callable[[Path], object]
-
-
-def _checkpoint(path):
-    """``path`` in place of the record of a checkpoint with one file."""
-    with tempfile.TemporaryDirectory() as folder:
-        arrays = Path(folder) / record.ARRAYS
-        arrays.mkdir()
-        (arrays / "w").write_bytes(b"1234")
-        (Path(folder) / record.FILE).write_bytes(path.read_bytes())
-        try:
-            return record.read(Path(folder))
-        except record.Damaged as error:
-            raise InputError(str(error)) from None
-
-
-def _sealed():
-    with tempfile.TemporaryDirectory() as folder:
-        arrays = Path(folder) / record.ARRAYS
-        arrays.mkdir()
-        (arrays / "w").write_bytes(b"1234")
-        record.write(Path(folder), {"settings": {"seed": 0}})
-        return (Path(folder) / record.FILE).read_bytes()
 
 
 def _packed(name):
@@ -80,8 +58,11 @@ def _image():
     return file.getvalue()
 
 
-_HEADER = {"record": "about", "config": {"pairs": [["a", "b"]], "seeds": 2}}
-_KEY = dict.fromkeys(plan.FIELDS, 1) | {"record": "cell", "accuracy": [1.0, 2.0]}
+_HEADER = {"record": "about", "config": {"tasks": [["a", "b"]], "seeds": 2}}
+_SETTING = Setting(Place("a", "b", "sgd", 10), 0.01, "plain", None)
+_CELL = {"record": "cell", **_SETTING.record(), "accuracy": [1.0, 2.0]}
+_ABOUT = {"network": "resnet18", "classes": ["a", "b"]}
+_ABOUT["preprocessing"] = {"resize": 147, "crop": 128}
 # A state_dict of one float32 array "w" of shape (2, 3), as PyTorch 1.5 wrote it.
 _STATE_DICT = base64.b64decode(
     "gAKKCmz8nEb5IGqoUBkugAJN6QMugAJ9cQAoWA0AAABsaXR0bGVfZW5kaWFucQGIWBAAAABwcm90b2"
@@ -108,7 +89,7 @@ def _zipped():
 
 READERS = {
     "cells": Reader(
-        "".join(json.dumps(line) + "\n" for line in (_HEADER, _KEY)).encode(),
+        "".join(json.dumps(line) + "\n" for line in (_HEADER, _CELL)).encode(),
         cells.read,
     ),
     "array": Reader(
@@ -119,7 +100,7 @@ READERS = {
     "tar.gz": Reader(_packed("x.tar.gz"), _unpack),
     "zip": Reader(_packed("x.zip"), _unpack),
     "image": Reader(_image(), lambda path: read_image(path, 4)),
-    "checkpoint": Reader(_sealed(), _checkpoint),
+    "network": Reader(json.dumps(_ABOUT).encode(), saved.described),
     "weights": Reader(_STATE_DICT, sources.read),
     "zipped-weights": Reader(_zipped(), sources.read),
     "safetensors": Reader(save({"w": np.ones((2, 3), np.float16)}), sources.read),
