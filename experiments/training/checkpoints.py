@@ -1,7 +1,11 @@
 """Checkpoints of a run, by Orbax: written in the background, whole or not at all."""
 
+import contextlib
+import gc
 import json
-from collections.abc import Callable, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ class Checkpoints:
         """Opens the folder, which is made where it is missing.
 
         Args:
-          folder: holds one folder for each step; anything else in it is ignored.
+          folder: holds one folder for each number; anything else in it is ignored.
           settings: what determines the run, as JSON can hold it.
           warn: is told of checkpoints that cannot be read.
         """
@@ -43,55 +47,74 @@ class Checkpoints:
         self._manager.close()
 
     def restore(self, like: Any) -> tuple[Any, int]:
-        """The newest tree that can be read and its step, else ``like`` and 0.
+        """The newest tree that can be read and its number, else ``like`` and 0.
 
         Raises:
           InputError: if it is of a run with other settings.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                about = self._manager.restore(
-                    step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
-                )["about"]
-                self._check(step, about)
-                leaves = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        tree=ocp.args.StandardRestore(names.flatten(like)),
-                    ),
-                )["tree"]
-            except InputError:
-                raise
-            except Exception as error:  # Orbax raises whatever its parsers meet
-                self._damaged.add(step)
-                first = (str(error).splitlines() or [type(error).__name__])[0]
-                self._warn(f"checkpoint {step} cannot be read and is skipped: {first}")
-            else:
-                return names.unflatten(like, leaves), step
+        for number in sorted(self._manager.all_steps(), reverse=True):
+            found = self._read(number, names.flatten(like))
+            if not isinstance(found, str):
+                return names.unflatten(like, found), number
+            self._damaged.add(number)
+            logging.getLogger("asyncio").addFilter(_was_retrieved)
+            self._warn(f"checkpoint {number} cannot be read and is skipped: {found}")
         return like, 0
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(self, number: int, tree: Any) -> None:
         """Copies the tree and writes it in the background, after the one before.
 
         A checkpoint of the same number stays unless it is damaged.
         """
-        if step in self._damaged:
-            self._manager.delete(step)
-            self._damaged.remove(step)
+        if number in self._damaged:
+            self._manager.delete(number)
+            self._damaged.remove(number)
         self._manager.save(
-            step,
+            number,
             args=ocp.args.Composite(
                 tree=ocp.args.StandardSave(names.flatten(tree)),
                 about=ocp.args.JsonSave(self._settings),
             ),
         )
 
-    def _check(self, step: int, found: Mapping[str, Any]) -> None:
+    def _read(self, number: int, like: Mapping[str, Any]) -> Mapping[str, Any] | str:
+        """The leaves, or why they cannot be read."""
+        about = ocp.args.Composite(about=ocp.args.JsonRestore())
+        tree = ocp.args.Composite(tree=ocp.args.StandardRestore(like))
+        with _silence():
+            try:
+                self._check(number, self._manager.restore(number, args=about)["about"])
+                return self._manager.restore(number, args=tree)["tree"]
+            except InputError:
+                raise
+            except Exception as error:  # Orbax raises whatever its parsers meet
+                return (str(error).splitlines() or [type(error).__name__])[0]
+
+    def _check(self, number: int, found: Mapping[str, Any]) -> None:
         for name in sorted(found.keys() | self._settings.keys()):
             there, here = found.get(name, "none"), self._settings.get(name, "none")
             if there != here:
                 raise InputError(
-                    f"checkpoint {step} in {self._manager.directory} was written with "
+                    f"checkpoint {number} in {self._manager.directory} was made with "
                     f"{name} = {there}, here it is {here}: use the options of that "
                     "run, or another --out"
                 )
+
+
+def _was_retrieved(record: logging.LogRecord) -> bool:
+    """False for reads that failed beside the one that is reported: logged later."""
+    return "never retrieved" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Hides what Orbax logs and leaves behind where it cannot read a file."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+            gc.collect()
+    finally:
+        logging.disable(before)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run is to save and end, at the same step in all processes."""
+"""Ctrl-C and SIGTERM: the run is to save and end, all processes at the same step."""
 
 import signal
 from typing import Any
@@ -40,8 +40,12 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def reached(self, step: int) -> bool:
-        """Whether ``step`` is the one to end with; to be asked at every step."""
+    def reached(self, number: int) -> bool:
+        """Whether to end now, after so many pieces; to be asked after each of them.
+
+        JAX chooses a number that no process has reached yet, and misses it where one is
+        left out. Orbax asks with the numbers of checkpoints: they are to be the same.
+        """
         if jax.process_count() == 1:
             return self._asked
-        return multihost_utils.reached_preemption_sync_point(step)
+        return multihost_utils.reached_preemption_sync_point(number)

@@ -167,7 +167,8 @@ def fit(
     order, keys = _draw(job)
     progress, done = _begin(job, program), 0
     if checkpoints is not None:
-        progress, done = checkpoints.restore(progress)
+        progress, number = checkpoints.restore(progress)
+        done = number * piece
     advanced(done / steps)
     with Interruption() as interruption:
         while done < steps:
@@ -179,9 +180,10 @@ def fit(
             done += piece
             progress = _noted(job, progress, state, measured, done)
             _check(job, progress, done)
-            stops = interruption.reached(done)
+            number = done // piece
+            stops = interruption.reached(number)
             if checkpoints is not None and (stops or done % job.chunk == 0):
-                checkpoints.save(done, progress)
+                checkpoints.save(number, progress)
             advanced(piece / steps)
             if stops:
                 raise Interrupted(f"stopped at step {done} of {steps}")
