@@ -66,16 +66,12 @@ def job(steps: int = RECIPE.steps) -> loop.Job:
     return pair().job(method("l2-sp/layer"), 1.0, recipe)
 
 
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def kill_before(event: str, suffix: str) -> None:
     """Kills this process before it does that, an audit event, to such a path."""
 
     def hook(found: str, arguments: tuple) -> None:
         if found == event and any(str(x).endswith(suffix) for x in arguments):
-            kill()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 
@@ -89,15 +85,14 @@ def main(
     after: tuple[int, str] = (-1, ""),
     steps: int = RECIPE.steps,
 ) -> None:
-    """Trains in ``folder``, and writes what it came to into the file ``result``.
+    """Trains in ``folder``, and writes what it came to into the npz file ``result``.
 
     Args:
-      folder: of the checkpoints.
-      result: an npz file, with the step from which the run was resumed.
+      folder, result: see above; the step from which it began is in the file too.
       layout, join: over which devices and processes.
       before: arguments of ``kill_before``.
-      after: a step, and what then happens: ``"SIGKILL"`` to be sent when the last
-        checkpoint is complete, ``"now"`` when it may be half written, ``"SIGTERM"``.
+      after: a step, and what then happens: ``"SIGTERM"``, ``"now"`` to be killed as its
+        checkpoint is written, ``"SIGKILL"`` when the last checkpoint is complete.
       steps: updates.
     """
     loop.PIECE_BYTES, devices.SPLIT_FROM = PIECE_BYTES, 1
@@ -112,7 +107,7 @@ def main(
         step = round(sum(shares) * steps)
         if len(shares) == 1 or step != after[0]:
             return
-        saved = Path(folder) / str(step - step % 4)
+        saved = Path(folder) / str((step - step % 4) // 2)
         while after[1] == "SIGKILL" and not saved.exists():
             time.sleep(0.001)
         os.kill(os.getpid(), getattr(signal, after[1].replace("now", "SIGKILL")))

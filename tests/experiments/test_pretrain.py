@@ -18,15 +18,14 @@ RECIPE = Recipe(steps=4, batch_size=20, learning_rate=3e-3, optimizer="adam")
 
 @pytest.fixture
 def call(stripes, tmp_path):
-    """Pretrains two seeds with a cache of its own."""
-    console = Console(record=True, width=200)
+    """Pretrains two seeds with a cache of its own; gives them, and what is said."""
+    reporter = Reporter(Console(record=True, width=200))
 
     def pretrained(dataset=stripes, recipe=RECIPE, begin=None):
-        reporter = Reporter(console)
         found = pretrain(
-            small_task.SMALL, recipe, dataset, 2, tmp_path / "cache", reporter, begin
+            small_task.SMALL, recipe, dataset, 2, tmp_path, reporter, begin
         )
-        return found, console.export_text()
+        return found, reporter.console.export_text()
 
     return pretrained
 
@@ -41,7 +40,7 @@ def test_the_second_call_reads_the_cache(call, tmp_path):
     found, said = call()
     assert said == ""
     _same(found, made)
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = tmp_path.iterdir()
     assert path.suffix == ".safetensors"
     first, second = np.asarray(made["dense"]["kernel"])
     assert not np.allclose(first, second)
@@ -57,16 +56,16 @@ def test_what_determines_the_networks_makes_another_entry(call, stripes, tmp_pat
     ):
         found, said = call(**change)
         assert "pretraining" in said
-    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 4
     # Seeds that begin with one network differ by the order of the images alone.
     moved = np.asarray(found["conv1"]["kernel"]) - begin["conv1"]["kernel"][None]
     assert 0 < np.abs(moved).max() < 0.02
 
 
-@pytest.mark.parametrize("damage", [b"", b"half", None])
+@pytest.mark.parametrize("damage", [b"", None])
 def test_a_damaged_entry_is_reported_and_remade(call, tmp_path, damage):
     made, _ = call()
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     remade, said = call()

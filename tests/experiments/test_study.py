@@ -46,12 +46,9 @@ def test_the_cells_of_a_study():
     assert [x.learning_rate for x in one.cells()][:4] == [0.01, 0.01, 0.01, 0.003]
 
 
-def test_a_setting_has_the_recipe_of_its_place_at_its_own_rate():
+def test_a_setting_has_a_recipe_and_is_read_back_from_its_record():
     setting = Setting(Place("mnist", "digits", "adam", 10), 0.5, "plain", None)
     assert STUDY.recipe(setting) == Recipe(40, 10, 0.5, "adam")
-
-
-def test_a_setting_is_read_back_from_its_record():
     for setting in STUDY.cells():
         line = json.dumps({"record": "cell", **setting.record(), "accuracy": [1]})
         assert Setting.of(json.loads(line)) == setting
@@ -85,30 +82,17 @@ def test_every_config_is_a_study_and_its_quick_form_is_small(name):
     json.dumps(dataclasses.asdict(study))
 
 
-def test_an_unknown_config_is_refused():
-    with pytest.raises(InputError, match="unknown study 'grid'; known: delta, demo"):
-        configs.study("grid")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; known: sgd, adam"),
         ({"steps": 0}, "steps must be positive, got 0"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive, got -1"),
         ({"falls_at": 0.0}, "falls_at must be in 0..1, got 0"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         Recipe(**change)
-
-
-def test_the_learning_rate_falls_once():
-    schedule = Recipe(steps=100, falls_at=0.6).schedule(jnp.float32(0.1))
-    rates = [float(schedule(jnp.int32(count))) for count in (0, 59, 60, 99)]
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01], rtol=1e-6)
-    assert Recipe().schedule(jnp.float32(0.1)) == jnp.float32(0.1)
 
 
 def test_each_epoch_sees_every_image_once():
@@ -122,9 +106,6 @@ def test_each_epoch_sees_every_image_once():
     assert not np.array_equal(order[0:2], order[2:4])
     longer = batch_order(jax.random.key(0), members, Recipe(steps=50, batch_size=6))
     np.testing.assert_array_equal(longer[:5], order)
-
-
-def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(InputError, match="batch of 6 images does not fit into 5"):
         batch_order(jax.random.key(0), jnp.arange(5), Recipe(steps=1, batch_size=6))
 
@@ -150,22 +131,14 @@ def test_finished_cells_are_read_back(path):
     assert header["versions"]["jax"] == jax.__version__
 
 
-@pytest.mark.parametrize("cut", [1, 10, 25])
-def test_a_line_that_was_cut_is_dropped(path, cut):
+@pytest.mark.parametrize("length", [1, 25, -40])
+def test_a_line_that_was_cut_is_dropped(path, length):
     whole = path.read_bytes()
-    path.write_bytes(whole[:-cut])
-    assert [record["method"] for record in cells.read(path)[1:]] == ["a"]
+    path.write_bytes(whole[:-length])
     found = cells.resume(path, {"weights": (1, 2)}, 3)
-    cells.append(path, {"record": "cell", "method": "b"})
-    assert [record["method"] for record in found] == ["a"]
-    assert path.read_bytes() == whole
-
-
-def test_a_file_whose_header_was_cut_is_begun_anew(path):
-    path.write_bytes(path.read_bytes()[:40])
-    assert cells.resume(path, {"weights": 3}, 1) == []
-    (header,) = cells.read(path)
-    assert header["config"] == {"weights": 3}
+    header, *others = cells.read(path)
+    assert header["cells"] == 3
+    assert others == found == [{"record": "cell", "method": "a"}][: length > 0]
 
 
 def test_another_study_is_refused_and_its_file_stays(path):
@@ -180,7 +153,6 @@ def test_another_study_is_refused_and_its_file_stays(path):
     [
         (b"", "is empty: no study has begun there"),
         (b'{"record": "about"}\n{]\n', "line 2 of .* is not JSON"),
-        (b'{"record": "about"}\n[1]\n', "line 2 of .* is not a JSON object"),
         (b"\xff\xfe\n", "is damaged"),
     ],
 )
