@@ -104,9 +104,9 @@ def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[st
     for one in outcomes:
         if one.accuracy.mean / 100 < chance + 2 * noise:
             found.append(
-                f"{one.words} is at chance level ({one.accuracy.percent}; always the "
-                f"largest class: {100 * chance:.1f} %): try another --learning-rate or "
-                "more --steps"
+                f"{one.words} cannot be told from chance: {one.accuracy.percent}, where "
+                f"the largest class alone gives {100 * chance:.1f} %; try another "
+                "--learning-rate or more --steps"
             )
     before, after = (
         {name: np.asarray(x) for name, x in _body(params).items()}

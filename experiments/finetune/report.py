@@ -41,6 +41,7 @@ td:first-child, th:first-child { text-align: left; }
 tr { border-bottom: 1px solid #ddd; } .chosen { font-weight: 600; }
 .matrix td { text-align: center; min-width: 2.2rem; }
 img { max-width: 100%; height: auto; }
+.figure { min-width: 34rem; }
 .mistakes { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 figure { margin: 0; } figcaption { font-size: .85rem; overflow-wrap: anywhere; }
@@ -71,7 +72,8 @@ def write(
         f"<p class='lead'>{escape(found[0].upper() + found[1:])}.</p>",
         _accuracies(outcomes, images),
         "<h2>Which classes are confused</h2>",
-        f"<p class='note'>{escape(_chosen_words(chosen))}, over all seeds.</p>",
+        f"<p class='note'>Test images as {escape(chosen.words)} classifies them, over "
+        "all seeds.</p>",
         _confusions(chosen, pixels, classes),
         "<h2>The most confident mistakes</h2>",
         f"<p class='note'>Of the saved network, seed {chosen.seed}.</p>",
@@ -94,10 +96,6 @@ def write(
         f"<body>{''.join(parts)}</body></html>"
     )
     (out / "report.html").write_text(page)
-
-
-def _chosen_words(chosen: Outcome) -> str:
-    return f"Test images as {chosen.words} classifies them"
 
 
 def _accuracies(outcomes: Sequence[Outcome], images: int) -> str:
@@ -143,9 +141,10 @@ def _confusions(chosen: Outcome, pixels: Target, classes: Sequence[str]) -> str:
         return _matrix(counts, classes)
     off = counts * (1 - np.eye(len(classes), dtype=int))
     worst = np.argsort(-off, axis=None)[:MISTAKES]
+    pairs = [divmod(int(k), len(classes)) for k in worst]
     rows = [
         f"<tr>{_cells([escape(classes[i]), escape(classes[j]), str(off[i, j])])}</tr>"
-        for i, j in zip(*np.unravel_index(worst, off.shape), strict=True)
+        for i, j in pairs
         if off[i, j]
     ]
     return _table(("class", "taken for", "times"), rows)
@@ -176,10 +175,8 @@ def _mistakes(chosen: Outcome, pixels: Target, classes: Sequence[str]) -> str:
         image = Image.fromarray(np.asarray(pixels.dataset.images[rows[i]]))
         data = io.BytesIO()
         image.resize((SIDE, SIDE)).save(data, "JPEG", quality=85)
-        caption = (
-            f"{classes[answers[i].argmax()]} ({100 * sure[i]:.0f} %), "
-            f"true: {classes[labels[i]]}"
-        )
+        answer, true = classes[int(answers[i].argmax())], classes[int(labels[i])]
+        caption = f"{answer} ({100 * sure[i]:.0f} %), true: {true}"
         figures.append(
             f"<figure><img width={SIDE} height={SIDE} alt='{escape(caption)}' "
             f"src='data:image/jpeg;base64,{_text(data)}'>"
@@ -206,10 +203,11 @@ def _losses(outcomes: Sequence[Outcome]) -> Figure:
 def _conflict(one: Outcome) -> Figure:
     groups, points = one.record["groups"], len(one.record["cosine"])
     steps = (np.arange(points) + 0.5) * one.steps / points
-    figure = Figure(figsize=(8, 2 * (1.2 + 0.22 * len(groups))), layout="constrained")
+    short = [name.removeprefix("body/").replace("/layers/", "/") for name in groups]
+    figure = Figure(figsize=(7, 2 * (1.2 + 0.22 * len(groups))), layout="constrained")
     for panel, value in zip(figure.subplots(2, 1), ("cosine", "pull"), strict=True):
         reports = [
-            {group: {value: number} for group, number in zip(groups, row, strict=True)}
+            {group: {value: number} for group, number in zip(short, row, strict=True)}
             for row in one.record[value]
         ]
         plot_conflict(reports, value=value, steps=steps, ax=panel)
@@ -219,7 +217,10 @@ def _conflict(one: Outcome) -> Figure:
 def _picture(figure: Figure, text: str) -> str:
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=130)
-    return f"<img alt='{escape(text)}' src='data:image/png;base64,{_text(data)}'>"
+    return (
+        f"<div class='wide'><img class='figure' alt='{escape(text)}' "
+        f"src='data:image/png;base64,{_text(data)}'></div>"
+    )
 
 
 def _text(data: io.BytesIO) -> str:

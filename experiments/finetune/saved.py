@@ -40,8 +40,12 @@ class Saved:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Of uint8 images ``[n, side, side, 3]``, float32 ``[n, classes]``."""
-        network = self.spec.build(self.params)
-        return np.asarray(jax.nn.softmax(logits(network, images)))
+
+        @jax.jit  # operation by operation, a network takes longer than to compile
+        def run(params: Params, images: jax.Array) -> jax.Array:
+            return jax.nn.softmax(logits(self.spec.build(params), images))
+
+        return np.asarray(run(self.params, images))
 
 
 def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:

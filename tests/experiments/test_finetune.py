@@ -1,0 +1,245 @@
+"""The front door: from a folder of images to a network, a report and predictions."""
+
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.__main__ import main
+from experiments.cell import Target
+from experiments.data import Dataset, read_folder
+from experiments.errors import InputError
+from experiments.finetune import compared, saved
+from experiments.finetune.command import Finetune
+from experiments.finetune.split import split
+from experiments.finetune.views import views
+from experiments.training import loop
+
+COLORS = "blue", "green", "red"
+# The network's last convolution and the head: what compiles fastest.
+SHORT = "--from", "7", "--side", "32", "--steps", "30", "--seeds", "2"
+
+
+def _dataset(per_class, name="all"):
+    labels = np.repeat(np.arange(3, dtype=np.int32), per_class)
+    images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    images = np.broadcast_to(images, (len(labels), 4, 4, 3))
+    return Dataset(images, labels, name, 3, COLORS)
+
+
+def _say(_):
+    pass
+
+
+def _parts(target):
+    return target.train, target.validation, target.test
+
+
+@pytest.mark.parametrize("given", [(), ("test",), ("validation",)])
+def test_what_the_folder_does_not_hold_out_each_seed_draws(given):
+    first = "train" if given else "all"
+    target = split({x: _dataset(10, x) for x in (first, *given)}, 3, _say)
+    drawn = 2 - len(given)
+    assert target.train.shape == (3, 3 * (10 - 2 * drawn))
+    for train, validation, test in zip(*_parts(target), strict=True):
+        rows = np.concatenate([train, validation, test])
+        assert len(set(rows)) == len(rows) == len(target.dataset.labels)
+        for part in (train, validation, test):
+            counts = np.bincount(target.dataset.labels[part], minlength=3)
+            assert len(set(counts)) == 1, "each class has its share"
+    for name in given:
+        same = getattr(target, name)
+        assert (same == same[0]).all()
+        assert same.min() >= 30
+    assert (target.train[0] != target.train[1]).any()
+
+
+def test_splits_of_the_folder_are_used_as_they_are_and_counted():
+    told = []
+    splits = {"train": _dataset(4), "validation": _dataset(2), "test": _dataset(3)}
+    target = split(splits, 2, told.append)
+    assert [part.shape for part in _parts(target)] == [(2, 12), (2, 6), (2, 9)]
+    np.testing.assert_array_equal(target.train[0], range(12))
+    np.testing.assert_array_equal(target.test[1], range(18, 27))
+    assert told == ["3 classes; 12 images for training, 6 for validation, 9 for test"]
+
+
+@pytest.mark.parametrize(("images", "works"), [(1, False), (2, False), (3, True)])
+def test_a_class_needs_an_image_for_each_part(images, works):
+    if works:
+        assert split({"all": _dataset(images)}, 2, _say).train.shape == (2, 3)
+        return
+    with pytest.raises(InputError, match=f"'blue' has {images} images .* at least 3"):
+        split({"all": _dataset(images)}, 2, _say)
+
+
+@pytest.mark.parametrize(("images", "parts"), [(1, 8), (400, 8), (1000, 4), (9999, 1)])
+def test_fewer_views_of_many_images(images, parts):
+    assert views(images) == parts
+
+
+def _outcome(name, validation, accuracy):
+    record = {"validation": validation, "accuracy": accuracy}
+    return compared.Outcome(name, 10, None, None, record)  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("validation", "chosen"), [([70, 80], 1), ([60, 70], 0), ([50, 60], 0)]
+)
+def test_the_best_on_validation_images_is_chosen_and_plain_of_equals(
+    validation, chosen
+):
+    outcomes = [
+        _outcome("plain", [60.0, 70.0], [90.0, 92.0]),
+        _outcome("l2-sp+l2/steady", validation, [93.0, 93.0]),
+    ]
+    assert compared.choose(outcomes) is outcomes[chosen]
+    assert outcomes[1].seed == 1
+    plain, dtnh = "plain fine-tuning", "DTNH (L2-SP + weight decay)"
+    order = [(plain, "91.0 ± 1.0 %"), (dtnh, "93.0 ± 0.0 %")]
+    (one, its), (two, others) = order[::-1] if chosen else order
+    assert compared.sentence(outcomes, 240) == (
+        f"{one} {its}, {two} {others}, on 240 test images (2 seeds); {one} was chosen "
+        "on validation images"
+    )
+
+
+def _draw(folder):
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(reversed(COLORS)):
+        place = folder / name
+        place.mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 80, (40, 48, 3), dtype=np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(place / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory):
+    """Ten images of each of three colours."""
+    return _draw(tmp_path_factory.mktemp("images") / "colors")
+
+
+def _command(colors, place):
+    return ["finetune", str(colors), "--out", str(place / "run"), *SHORT]
+
+
+@pytest.fixture(scope="module")
+def place(colors, tmp_path_factory):
+    """A run that was interrupted after its first chunk, and resumed."""
+    place = tmp_path_factory.mktemp("finetuned")
+    noted, told = loop._noted, []
+
+    def interrupt(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return noted(*arguments)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        jax.numpy_dtype_promotion("standard"),
+    ):
+        patch.chdir(place)
+        patch.setattr(loop, "_noted", interrupt)
+        told.append(main(_command(colors, place)))
+        patch.setattr(loop, "_noted", noted)
+        told.append(main(_command(colors, place)))
+    assert told == [130, 0]
+    return place
+
+
+def test_the_network_answers_as_it_did_in_the_test(place, colors):
+    network = saved.load(place / "run")
+    assert network.classes == list(COLORS)
+    read = network.about["preprocessing"]["resize"]
+    (images,) = read_folder(colors, read, cache=place / "cache").values()
+    begin = (read - network.side) // 2
+    middle = images.images[:, begin:, begin:][:, : network.side, : network.side]
+    answers = network.probabilities(middle).argmax(axis=-1)
+    assert (answers == images.labels).mean() > 0.9
+
+
+def test_what_a_run_leaves(place):
+    run = place / "run"
+    assert {path.name for path in run.iterdir()} == {
+        *("cells.jsonl", "network", "report.html")
+    }
+    about = json.loads((run / "network" / "about.json").read_text())
+    assert about["network"] == "efficientnet-lite0"
+    assert about["preprocessing"]["crop"] == 32
+    assert "python -m experiments" in about["command"]
+    _, *records = map(json.loads, (run / "cells.jsonl").read_text().splitlines())
+    assert [record["method"] for record in records] == list(compared.METHODS)
+    page = (run / "report.html").read_text()
+    for text in ("DTNH (L2-SP + weight decay)", "blue", "predict", "data:image/png"):
+        assert text in page
+    assert "src='http" not in page
+
+
+def test_predict_prints_classes(place, colors, capsys):
+    images = [str(colors / "red" / "0.png"), str(colors / "blue" / "1.png")]
+    assert main(["predict", str(place / "run"), *images, "--top", "1"]) == 0
+    lines = capsys.readouterr().out
+    assert "red/0.png" in lines.replace("\n", "")
+    assert lines.index("red ") < lines.index("blue ")
+
+
+def test_a_finished_run_is_not_overwritten(place, colors, capsys):
+    before = (place / "run" / "report.html").read_bytes()
+    assert main(_command(colors, place)) == 1
+    assert "holds a finished run" in capsys.readouterr().err
+    assert (place / "run" / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--network", "resnet"], "unknown network 'resnet'; known: resnet18"),
+        (["--from", "8"], "--from must be in 0..7, the stages of efficientnet-lite0"),
+        (["--seeds", "1"], "seeds must be at least 2, got 1"),
+        (["--learning-rate", "0"], "learning_rate must be positive"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_bad_options(colors, options, error, capsys, tmp_path):
+    place = ["--out", str(tmp_path / "run"), "--cache", str(tmp_path)]
+    assert main(["finetune", str(colors), *place, *options]) == 1
+    assert error in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_bad_folders(tmp_path, capsys, place):
+    assert main(["finetune", str(tmp_path / "nowhere")]) == 1
+    assert main(["predict", str(tmp_path), "x.png"]) == 1
+    assert main(["predict", str(place / "run"), str(tmp_path / "x.png")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("error: ") for line in lines[:1])
+    (place / "damaged").mkdir()
+    (place / "damaged" / "network").mkdir()
+    (place / "damaged" / "network" / "about.json").write_text("{")
+    assert main(["predict", str(place / "damaged"), "x.png"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_the_run_says_what_is_wrong_with_it():
+    labels = np.array([[0, 0, 1, 1]])
+    dataset = dataclasses.replace(_dataset(2), labels=labels[0])
+    target = Target(dataset, labels, np.arange(4)[None])
+    params = {"body": {"w": np.ones((1, 2))}, "head": {"w": np.zeros((1, 2))}}
+    one = _outcome("plain", [50.0, 50.0], [50.0, 50.0])
+    fitted = dataclasses.make_dataclass("Fitted", ["params"])(
+        {**params, "head": {"w": np.ones((1, 2))}}
+    )
+    job = dataclasses.make_dataclass("Job", ["dataset", "params"])(dataset, params)
+    one = dataclasses.replace(one, fitted=fitted)
+    chance, frozen = compared.warnings([one], job, target.test)  # type: ignore
+    assert "cannot be told from chance" in chance
+    assert "no gradient reached the body" in frozen
+
+
+def test_the_folder_of_a_run_is_named_after_the_images(tmp_path):
+    assert Finetune(tmp_path / "cars.zip").place.as_posix() == "runs/finetune/cars"
