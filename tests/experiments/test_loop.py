@@ -20,7 +20,7 @@ from experiments.training.loop import fit
 from experiments.training.step import cross_entropy
 
 SPEC, RECIPE = small_task.SMALL, small_task.RECIPE
-SHORT = dataclasses.replace(RECIPE, steps=10)
+SHORT = dataclasses.replace(RECIPE, steps=20)
 
 _replace = dataclasses.replace
 _same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
@@ -73,11 +73,11 @@ def test_a_run_is_what_plain_optax_does_with_loss_plus_penalty(pair, name, optim
     recipe = _replace(SHORT, optimizer=optimizer, falls_at=0.5)
     job = _replace(pair.job(method(name), 0.5, recipe), validation=None)
     found = fit(job)
-    assert (found.step, found.validation) == (10, None)
+    assert (found.step, found.validation) == (20, None)
 
     seed = 1
     start = params = _seed(job.params, seed)
-    rate = optax.piecewise_constant_schedule(RECIPE.learning_rate, {5: 0.1})
+    rate = optax.piecewise_constant_schedule(RECIPE.learning_rate, {10: 0.1})
     tx = {"adam": optax.adam(rate), "sgd": optax.sgd(rate, momentum=0.9)}[optimizer]
     state, losses = tx.init(params), []
 
@@ -136,7 +136,7 @@ def test_the_trace_is_of_all_steps_and_groups(fitted):
 
 def test_the_best_on_validation_is_kept_the_first_of_equals(fitted, pair, monkeypatch):
     curve = fitted.validation.mean(axis=1)
-    assert len(set(curve)) < len(curve) == 10
+    assert loop._best(np.array([[0.5, 0.7], [0.6, 0.8], [0.7, 0.7], 2 * [np.nan]])) == 1
     assert fitted.step == 4 + 4 * int(np.argmax(curve)) < 40
     job = small_task.job(steps=fitted.step)
     _close(fit(_replace(job, validation=None)).params, fitted.params)

@@ -1,13 +1,18 @@
 """Studies are run from the command line, resumed, and say what is wrong."""
 
 import dataclasses
+import io
+import itertools
 import json
 import os
 import signal
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import small_task
+from PIL import Image
 
 from experiments import cell, configs
 from experiments.__main__ import main
@@ -234,3 +239,38 @@ def test_quick_studies_run(name, tmp_path, capsys):
     records = _cells(tmp_path / name)
     assert len(records) == len(list(configs.study(name).quick().cells()))
     assert all(np.isfinite(x["accuracy"] + x["loss"]).all() for x in records)
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    """Three colours of noise, 40 images of each, in place of the two archives."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for name, folder, kind in (
+        ("101_ObjectCategories.tar.gz", "101_ObjectCategories", "gz"),
+        ("cifar10_jpeg.tar.xz", "cifar10/test", "xz"),
+    ):
+        path = tmp_path / "runs/data/archives" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, f"w:{kind}") as archive:
+            for channel, i in itertools.product(range(3), range(40)):
+                pixels = draw.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+                pixels[..., channel] += 150
+                content = io.BytesIO()
+                Image.fromarray(pixels).save(content, "JPEG")
+                entry = tarfile.TarInfo(f"{folder}/colour{channel}/{i}.jpg")
+                entry.size = content.tell()
+                content.seek(0)
+                archive.addfile(entry, content)
+
+
+@pytest.mark.slow
+def test_the_quick_study_on_photographs_runs(archives):
+    assert main(["run", "photographs", "--quick", "--quiet", "--out", "out"]) == 0
+    records = _cells(Path("out"))
+    assert len(records) == len(list(configs.study("photographs").quick().cells()))
+    assert all(np.isfinite(x["accuracy"] + x["loss"]).all() for x in records)
+    names = {x["from"] for x in records}
+    assert names == {"ImageNet", "ImageNet, then caltech101, random labels"}
+    # Colours are easy for a network that knows ImageNet.
+    assert np.mean(records[0]["accuracy"]) > 60
