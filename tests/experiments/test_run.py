@@ -16,6 +16,7 @@ from PIL import Image
 
 from experiments import cell, configs
 from experiments.__main__ import main
+from experiments.data import DATASETS
 from experiments.errors import unknown
 from experiments.recipe import Recipe
 from experiments.run import rates
@@ -124,6 +125,7 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
     def train(job, target, advanced):
         def interrupt(share):
             if len(calls) == 3:
+                calls.append("a signal, once")
                 os.kill(os.getpid(), signal.SIGINT)
 
         calls.append(job)
@@ -232,7 +234,9 @@ def test_what_cannot_be_run_or_reported_gives_one_line(command, out, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "never-hurt", "small", "delta"])
-def test_quick_studies_run(name, tmp_path, capsys):
+def test_quick_studies_run(name, tmp_path, capsys, monkeypatch):
+    # A package that has to be asked for.
+    monkeypatch.setitem(DATASETS, "animals", DATASETS["digits"])
     options = ["--quick", "--out", str(tmp_path / name), "--cache", str(tmp_path)]
     assert main(["run", name, *options]) == 0
     assert "written to" in capsys.readouterr().out
