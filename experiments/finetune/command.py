@@ -34,11 +34,13 @@ from experiments.recipe import Recipe
 from experiments.training import devices
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
-from experiments.training.loop import fit
+from experiments.training.loop import CHUNKS, fit
 
 # Stages from the input that stay frozen by default.
 FROZEN = {"efficientnet-lite0": 6}
 FROZEN_OF_RESNETS = 3
+# How long to train by default.
+LEAST_STEPS, PASSES = 100, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Finetune:
     """Weight file of the network; by default of a package, or the Hugging Face hub."""
     frozen: Annotated[int | None, arg(name="from")] = None
     """Stages from the input that stay frozen; 0 to train the whole network."""
-    side: int = 128
+    side: int = 160
     """Height and width in pixels of what the network sees of an image."""
-    steps: int = 200
-    """Updates."""
+    steps: int | None = None
+    """Updates; by default 100, or 5 passes over the images if that is more."""
     batch_size: int = 32
     """Images in an update."""
     learning_rate: float = 0.003
@@ -118,12 +120,7 @@ class Finetune:
         """Raises an ``InputError`` for what can be seen to be wrong before any work."""
         if self.network not in NETWORKS:
             raise unknown("network", self.network, NETWORKS)
-        for name, least in (
-            ("side", 32),
-            ("steps", 1),
-            ("batch_size", 1),
-            ("seeds", 2),
-        ):
+        for name, least in {"side": 32, "batch_size": 1, "seeds": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(
                     f"{name} must be at least {least}, got {getattr(self, name)}"
@@ -150,15 +147,17 @@ def run(config: Finetune, reporter: Reporter) -> None:
     seeds = jax.tree.map(lambda x: np.broadcast_to(x, (config.seeds, *x.shape)), body)
     # To the last step: on a few validation images, the best step is chance.
     pair = cell.pair(spec, seeds, dataclasses.replace(target, validation=None))
+    recipe = _recipe(config, target, pixels.train.shape[1])
     settings = _settings(config, target)
     over = devices.layout(config.layout)
     outcomes = []
-    with reporter.study(len(METHODS)):
+    work = {name: 1 + method(name).distills for name in METHODS}
+    with reporter.study(sum(work.values())):
         for name in METHODS:
-            job = pair.job(method(name), WEIGHT, _recipe(config, target))
+            job = pair.job(method(name), WEIGHT, recipe)
             place = config.place / "checkpoints" / name.replace("/", "-")
             with (
-                reporter.task(method(name).label, 1) as advanced,
+                reporter.task(method(name).label, work[name]) as advanced,
                 Checkpoints(place, settings, reporter.say) as checkpoints,
             ):
                 fitted = fit(job, advanced, checkpoints, over)
@@ -189,10 +188,15 @@ def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Tar
     return pixels, target
 
 
-def _recipe(config: Finetune, target: cell.Target) -> Recipe:
+def _recipe(config: Finetune, target: cell.Target, images: int) -> Recipe:
+    """How to train on so many images, each seen in several views."""
+    batch_size = min(config.batch_size, target.train.shape[1])
+    passes = -(-PASSES * images // batch_size)
+    # A multiple of the chunks, so that there is something to show and to save.
+    steps = max(LEAST_STEPS, CHUNKS * -(-passes // CHUNKS))
     return Recipe(
-        config.steps,
-        min(config.batch_size, target.train.shape[1]),
+        steps if config.steps is None else config.steps,
+        batch_size,
         config.learning_rate,
         crop=config.side if config.spec.start is None else None,
     )
