@@ -142,8 +142,11 @@ def test_the_best_on_validation_is_kept_the_first_of_equals(fitted, pair, monkey
     _close(fit(_replace(job, validation=None)).params, fitted.params)
     monkeypatch.setattr(evaluate, "BATCH", 5)
     at = job.dataset, job.validation
-    found = evaluate.right(evaluate.probabilities(SPEC, fitted.params, *at), *at)
-    _close(found, fitted.validation[fitted.step // 4 - 1])
+    shares = evaluate.probabilities(SPEC, fitted.params, *at)
+    _close(evaluate.right(shares, *at), fitted.validation[fitted.step // 4 - 1])
+    network = SPEC.build(_seed(fitted.params, 1))
+    images = job.dataset.images[job.validation[1]]
+    _close(shares[1], jax.nn.softmax(networks.logits(network, images)))
 
 
 @pytest.mark.parametrize("where", ["images", "rate"])
