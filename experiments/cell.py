@@ -115,7 +115,7 @@ class Pair:
         return delta.channel_weights(self.spec, self.params, *members)
 
     def job(self, method: Method, weight: float | None, recipe: Recipe) -> Job:
-        """Fine-tuning by one method; ``weight`` is λ, ``None`` without a regularizer."""
+        """Fine-tuning by one method; ``weight`` is λ, ``None`` without one."""
         target = self.target
         return Job(
             self.spec, method, recipe, weight or 0.0, self.params, target.dataset,

@@ -2,10 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from experiments import configs
 from experiments.progress import Reporter

@@ -1,7 +1,7 @@
 """How far regularizers hurt, and what DTNH and the steady rule change.
 
-Command: ``make demo``, that is ``python -m experiments run demo``. Expected: about three
-minutes on two cores. Result: ``experiments/results/demo``.
+Command: ``make demo``, that is ``python -m experiments run demo``. Expected: about
+three minutes on two cores. Result: ``experiments/results/demo``.
 
 A small network is pretrained on a related source (MNIST) and on a corrupted one (MNIST
 with shuffled labels, which it can only memorize), and fine-tuned to scikit-learn's

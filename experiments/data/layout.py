@@ -18,6 +18,8 @@ _SPLIT = re.compile(
     "|(?P<validation>val|valid(?:ate|ation)?|dev(?:elopment)?|eval(?:uation)?)"
     "|(?P<test>test(?:ing)?|tst|holdout))(?:set|data|images?|imgs?)?"
 )
+# Of several splits, the first that there is says which classes there are.
+_ORDER = "train", "validation", "test", "all"
 _NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"}
 
 # The names of the folders that lead to a file or folder, outermost first.
@@ -34,8 +36,9 @@ def layout(
     ``val_256``, ``cars_train``. Images elsewhere are left out. Without such folders
     all images are one split, ``"all"``.
 
-    The classes are those of the training images, or of all. Folders around everything
-    make no difference, nor do folders of one name within every class (``n01/images``).
+    The classes are those of the training images, or of the first split that there is.
+    Folders around everything make no difference, nor do folders of one name within
+    every class (``n01/images``).
     If then any image is in a folder of the first level, the folders of the first level
     are the classes, with all that they hold. If not (``a/abbey/x.jpg``), the classes
     are the topmost folders that hold images. Other splits' images are of the class that
@@ -76,11 +79,11 @@ def layout(
             f"{where} holds no images ({some(SUFFIXES, 99)}), but {_kinds(others)}"
         )
     root, splits = _splits(where, set(images.values()))
-    depth, main = len(root), "train" if splits else "all"
+    depth = len(root)
     split = {}
     for folder in {_parts(name)[:-1] for name in visible}:
         if not splits:
-            split[folder] = main, folder
+            split[folder] = "all", folder
         elif folder[:depth] == root and splits.keys() & folder[depth : depth + 1]:
             split[folder] = splits[folder[depth]], folder[depth + 1 :]
     leave_out(set(images.values()) - set(split), "outside of the splits")
@@ -88,8 +91,7 @@ def layout(
     inside: dict[str, dict[Path, Path]] = defaultdict(dict)
     for folder in {folder for x, folder in images.items() if x not in listed}:
         inside[split[folder][0]][folder] = split[folder][1]
-    if main not in inside:
-        raise InputError(f"{where} holds {some(inside)}, but no training images")
+    main = min(inside, key=_ORDER.index)
     named, levels = _classes(where, set(inside[main].values()), words)
     taken = {path[:n] for path in inside[main].values() for n in range(1 + len(path))}
     for folder, (of, path) in sorted(split.items()):

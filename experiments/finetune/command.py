@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from experiments import cell, cells, digests
 from experiments.data import read_folder
 from experiments.errors import InputError, unknown
-from experiments.finetune import report, saved
+from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
     METHODS,
     WEIGHT,
@@ -79,6 +79,8 @@ class Finetune:
     """Leave out images that cannot be read, with a warning."""
     layout: Literal["data", "fsdp"] = "data"
     """On several devices, each has the whole state, or (fsdp) its share of it."""
+    tensorboard: bool = False
+    """Write loss, conflict and pull for TensorBoard, into tensorboard/ in the run."""
     distributed: bool = False
     """Join the other processes of this run, one per host, as JAX detects them."""
     quiet: bool = False
@@ -130,6 +132,8 @@ class Finetune:
                 f"{self.place} holds a finished run: see report.html there, give "
                 "another --out, or remove it"
             )
+        if self.tensorboard:
+            live.check()
         _ = self.spec
 
 
@@ -148,19 +152,21 @@ def run(config: Finetune, reporter: Reporter) -> None:
     # To the last step: on a few validation images, the best step is chance.
     pair = cell.pair(spec, seeds, dataclasses.replace(target, validation=None))
     recipe = _recipe(config, target, pixels.train.shape[1])
-    settings = _settings(config, target)
+    settings = _settings(config, target, recipe)
     over = devices.layout(config.layout)
     outcomes = []
     work = {name: 1 + method(name).distills for name in METHODS}
     with reporter.study(sum(work.values())):
         for name in METHODS:
             job = pair.job(method(name), WEIGHT, recipe)
-            place = config.place / "checkpoints" / name.replace("/", "-")
+            folder = name.replace("/", "-")
             with (
                 reporter.task(method(name).label, work[name]) as advanced,
-                Checkpoints(place, settings, reporter.say) as checkpoints,
+                Checkpoints(
+                    config.place / "checkpoints" / folder, settings, reporter.say
+                ) as checkpoints,
             ):
-                fitted = fit(job, advanced, checkpoints, over)
+                fitted = fit(job, advanced, checkpoints, over, _live(config, folder))
             outcomes.append(outcome(name, job, fitted, target))
     for text in warnings(outcomes, job, target.test):
         reporter.warn(text)
@@ -168,6 +174,12 @@ def run(config: Finetune, reporter: Reporter) -> None:
         _write(config, spec, pixels, outcomes, settings)
     reporter.result(sentence(outcomes, target.test.shape[1]))
     reporter.say(f"written to {config.place}/: report.html, network/")
+
+
+def _live(config: Finetune, folder: str) -> live.Live | None:
+    if not config.tensorboard or jax.process_index() > 0:
+        return None
+    return live.Live(config.place / "tensorboard" / folder)
 
 
 def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Target]:
@@ -202,12 +214,14 @@ def _recipe(config: Finetune, target: cell.Target, images: int) -> Recipe:
     )
 
 
-def _settings(config: Finetune, target: cell.Target) -> dict[str, Any]:
+def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str, Any]:
     """What determines the numbers, as JSON can hold it."""
-    free = ("folder", "out", "cache", "weights", "layout", "distributed", "quiet")
+    free = ("folder", "out", "cache", "weights", "steps", "skip_damaged")
+    free += ("layout", "distributed", "tensorboard", "quiet")
     fields = dataclasses.asdict(config)
     return {
         **{name: value for name, value in fields.items() if name not in free},
+        "steps": recipe.steps,
         "weights": None if config.weights is None else digests.of_file(config.weights),
         "images": digests.of_arrays(target.dataset.images, target.dataset.labels),
     }

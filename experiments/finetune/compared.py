@@ -104,8 +104,8 @@ def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[st
     for one in outcomes:
         if one.accuracy.mean / 100 < chance + 2 * noise:
             found.append(
-                f"{one.words} cannot be told from chance: {one.accuracy.percent}, where "
-                f"the largest class alone gives {100 * chance:.1f} %; try another "
+                f"{one.words} cannot be told from chance: {one.accuracy.percent}, and "
+                f"{100 * chance:.1f} % for the largest class alone; try another "
                 "--learning-rate or more --steps"
             )
     before, after = (

@@ -113,11 +113,11 @@ def _accuracies(outcomes: Sequence[Outcome], images: int) -> str:
         ]
         style = " class='chosen'" if one is chosen else ""
         rows.append(f"<tr{style}>{_cells(cells)}</tr>")
-    heads = "method", "test accuracy", "minus plain", "validation accuracy"
+    heads = "method", "test", "minus plain", "validation"
     seeds = len(plain.record["accuracy"])
     return (
-        _table(heads, rows) + f"<p class='note'>Mean ± standard error over {seeds} "
-        f"seeds, on {images} test images each.</p>"
+        _table(heads, rows) + f"<p class='note'>Accuracy, mean ± standard error over "
+        f"{seeds} seeds, on {images} test images each.</p>"
     )
 
 

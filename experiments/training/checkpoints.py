@@ -24,17 +24,17 @@ class Checkpoints:
         self,
         folder: Path,
         settings: Mapping[str, Any],
-        warn: Callable[[str], None] = print,
+        say: Callable[[str], None] = print,
     ):
         """Opens the folder, which is made where it is missing.
 
         Args:
           folder: holds one folder for each number; anything else in it is ignored.
           settings: what determines the run, as JSON can hold it.
-          warn: is told of checkpoints that cannot be read.
+          say: is told where a run resumes, and of checkpoints that cannot be read.
         """
         self._settings = json.loads(json.dumps(settings))
-        self._warn = warn
+        self.say = say
         self._damaged: set[int] = set()
         self._manager = ocp.CheckpointManager(
             folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=KEEP)
@@ -58,7 +58,7 @@ class Checkpoints:
                 return names.unflatten(like, found), number
             self._damaged.add(number)
             logging.getLogger("asyncio").addFilter(_was_retrieved)
-            self._warn(f"checkpoint {number} cannot be read and is skipped: {found}")
+            self.say(f"checkpoint {number} cannot be read and is skipped: {found}")
         return like, 0
 
     def save(self, number: int, tree: Any) -> None:

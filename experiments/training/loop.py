@@ -140,6 +140,7 @@ def fit(
     advanced: Callable[[float], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
     over: Layout | None = None,
+    live: Callable[[int, Progress], None] | None = None,
 ) -> Fitted:
     """Trains to the last step, from the newest checkpoint if there is one.
 
@@ -150,6 +151,7 @@ def fit(
       checkpoints: where to save after every chunk; ``None`` not to.
       over: the devices; by default as many as divide a batch, each with the whole
         state.
+      live: called after every piece with the steps so far and the progress.
 
     Raises:
       FloatingPointError: as soon as a loss is not finite; says where.
@@ -169,6 +171,8 @@ def fit(
     if checkpoints is not None:
         progress, number = checkpoints.restore(progress)
         done = number * piece
+        if 0 < done < steps:
+            checkpoints.say(f"resuming at step {done} of {steps}")
     advanced(done / steps)
     with Interruption() as interruption:
         while done < steps:
@@ -185,6 +189,8 @@ def fit(
             if checkpoints is not None and (stops or done % job.chunk == 0):
                 checkpoints.save(number, progress)
             advanced(piece / steps)
+            if live is not None:
+                live(done, progress)
             if stops:
                 raise Interrupted(f"stopped at step {done} of {steps}")
     if progress.validation is None:

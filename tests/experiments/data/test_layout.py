@@ -133,7 +133,7 @@ def test_tiny_imagenet_as_it_is_published():
         (["train/only/0.png", "test/only/0.png"], "one class, 'only'"),
         (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "not: c"),
         (["train/a/1.jpg", "train/b/1.jpg", "test/A/1.jpg", "test/B/1.jpg"], "A, B"),
-        (["val/a/1.jpg", "test/b/1.jpg"], "holds test, validation, but no training"),
+        (["val/a/1.jpg", "val/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "not: c"),
         (["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"],
          "several sets' splits: a/test, a/train"),
         (["x_train/a/1.jpg", "x_test/a/1.jpg", "y_train/a/1.jpg", "y_test/a/1.jpg"],

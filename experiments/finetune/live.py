@@ -1,0 +1,37 @@
+"""What a run measures while it trains, for TensorBoard."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from experiments.errors import InputError
+from experiments.training.loop import Progress
+
+
+def check() -> None:
+    """Raises an ``InputError`` where the package is missing."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "--tensorboard needs the package tensorboardX: pip install "
+            "'dtnh-jax[tensorboard]'"
+        )
+
+
+class Live:
+    """Writes event files into a folder: the means over seeds, after every piece."""
+
+    def __init__(self, folder: Path):
+        from tensorboardX import SummaryWriter  # only those have it who ask for it
+
+        self._writer = SummaryWriter(str(folder))
+
+    def __call__(self, step: int, progress: Progress) -> None:
+        trace = progress.trace
+        at = np.flatnonzero(np.isfinite(trace.loss[0]))[-1]  # the last measured
+        self._writer.add_scalar("loss", trace.loss[:, at].mean(), step)
+        if trace.cosine is not None:
+            self._writer.add_scalar("conflict", trace.conflict[:, at].mean(), step)
+            self._writer.add_histogram("cosine", trace.cosine[:, at].ravel(), step)
+            self._writer.add_scalar("pull", np.median(trace.pull[:, at]), step)
+        self._writer.flush()
