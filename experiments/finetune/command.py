@@ -118,11 +118,21 @@ class Finetune:
         weights = None if self.weights is None else str(self.weights)
         return Upper(self.network, start, weights=weights)
 
+    @property
+    def recipe(self) -> Recipe:
+        """How to train, but for what depends on the number of images."""
+        return Recipe(
+            LEAST_STEPS if self.steps is None else self.steps,
+            self.batch_size,
+            self.learning_rate,
+            crop=None if self.spec.start else self.side,
+        )
+
     def check(self) -> None:
         """Raises an ``InputError`` for what can be seen to be wrong before any work."""
         if self.network not in NETWORKS:
             raise unknown("network", self.network, NETWORKS)
-        for name, least in {"side": 32, "batch_size": 1, "seeds": 2}.items():
+        for name, least in {"side": 32, "seeds": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(
                     f"{name} must be at least {least}, got {getattr(self, name)}"
@@ -132,9 +142,11 @@ class Finetune:
                 f"{self.place} holds a finished run: see report.html there, give "
                 "another --out, or remove it"
             )
+        if self.weights is not None and not self.weights.is_file():
+            raise InputError(f"no such file: {self.weights}")
         if self.tensorboard:
             live.check()
-        _ = self.spec
+        _ = self.spec, self.recipe
 
 
 def run(config: Finetune, reporter: Reporter) -> None:
@@ -205,13 +217,8 @@ def _recipe(config: Finetune, target: cell.Target, images: int) -> Recipe:
     batch_size = min(config.batch_size, target.train.shape[1])
     passes = -(-PASSES * images // batch_size)
     # A multiple of the chunks, so that there is something to show and to save.
-    steps = max(LEAST_STEPS, CHUNKS * -(-passes // CHUNKS))
-    return Recipe(
-        steps if config.steps is None else config.steps,
-        batch_size,
-        config.learning_rate,
-        crop=config.side if config.spec.start is None else None,
-    )
+    steps = config.steps or max(LEAST_STEPS, CHUNKS * -(-passes // CHUNKS))
+    return dataclasses.replace(config.recipe, steps=steps, batch_size=batch_size)
 
 
 def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str, Any]:

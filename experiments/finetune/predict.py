@@ -34,7 +34,9 @@ class Predict:
         read = network.about["preprocessing"]["resize"]
         images = np.stack([read_image(path, read) for path in self.images])
         found = network.probabilities(augment.middle(images, network.side))
-        table = Table("image", "class", "probability", box=None)
+        table = Table(box=None)
+        for name in ("image", "class", "probability"):
+            table.add_column(name, overflow="fold")  # a path is never cut
         for path, shares in zip(self.images, found, strict=True):
             for i, k in enumerate(np.argsort(-shares)[: self.top]):
                 name = str(path) if i == 0 else ""

@@ -181,12 +181,13 @@ def test_what_a_run_leaves(place):
     assert "src='http" not in page
 
 
-def test_predict_prints_classes(place, colors, capsys):
-    images = [str(colors / "red" / "0.png"), str(colors / "blue" / "1.png")]
+def test_predict_prints_classes(place, colors, capsys, monkeypatch):
+    monkeypatch.chdir(colors)
+    images = ["red/0.png", "blue/1.png"]
     assert main(["predict", str(place / "run"), *images, "--top", "1"]) == 0
     lines = capsys.readouterr().out
-    assert "red/0.png" in lines.replace("\n", "")
-    assert lines.index("red ") < lines.index("blue ")
+    rows = [line.split() for line in lines.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["red/0.png", "red"], ["blue/1.png", "blue"]]
 
 
 def test_a_finished_run_is_not_overwritten(place, colors, capsys):

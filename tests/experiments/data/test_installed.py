@@ -15,11 +15,11 @@ from experiments.errors import InputError
 
 def idx(array):
     header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
-    return gzip.compress(header + array.astype(np.uint8).tobytes())
+    return gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
 
 
 def pickled(array):
-    return gzip.compress(pickle.dumps(array, 4))
+    return gzip.compress(pickle.dumps(array, 4), mtime=0)
 
 
 @pytest.fixture
@@ -77,7 +77,12 @@ IMAGES, LABELS = "train-images-idx3-ubyte.gz", "animal_label_version_3.gz"
     [
         ("fashion-mnist", IMAGES, idx(np.zeros((20, 28, 28)))[:-20], "is damaged"),
         ("fashion-mnist", IMAGES, b"<html>", "is damaged"),
-        ("fashion-mnist", IMAGES, gzip.compress(b""), "damaged: 0 pixels, 20 labels"),
+        (
+            "fashion-mnist",
+            IMAGES,
+            gzip.compress(b"", mtime=0),
+            "damaged: 0 pixels, 20 labels",
+        ),
         ("fashion-mnist", IMAGES, idx(np.zeros((19, 28, 28))), "20 labels"),
         (
             "fashion-mnist",
@@ -87,7 +92,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte.gz", "animal_label_version_3.gz"
         ),
         ("animals", LABELS, pickled(np.arange(3)), "9408 pixels, 3 labels"),
         ("animals", LABELS, pickled(np.arange(12)), "not all of 0 to 9"),
-        ("animals", LABELS, gzip.compress(b"no pickle"), "damaged pickle"),
+        ("animals", LABELS, gzip.compress(b"no pickle", mtime=0), "damaged pickle"),
         ("animals", LABELS, pickled(np.arange(12))[:-9], "is damaged"),
         ("animals", LABELS, None, "is missing: pip install --no-deps animal-mnist"),
     ],

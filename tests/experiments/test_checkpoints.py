@@ -47,15 +47,18 @@ def _same(found, expected):
 
 def _fit(job, folder, advanced=lambda step: None, **settings):
     """Trains in the folder; gives the result, the first step and the warnings."""
-    warnings, shares = [], []
+    said, shares = [], []
 
     def both(share):
         shares.append(share)
         advanced(round(sum(shares) * 40))
 
-    with Checkpoints(folder, settings, warnings.append) as checkpoints:
+    with Checkpoints(folder, settings, said.append) as checkpoints:
         fitted = loop.fit(job, both, checkpoints)
-    return fitted, round(shares[0] * 40), warnings
+    began = round(shares[0] * 40)
+    resumed = f"resuming at step {began} of 40"
+    assert (resumed in said) == (0 < began < 40)
+    return fitted, began, [text for text in said if text != resumed]
 
 
 def _interrupting(number, at):
