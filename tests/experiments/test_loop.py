@@ -67,7 +67,12 @@ def _penalty(name, params, start, images):
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [("plain", "adam"), ("l2/sum", "adam"), ("l2-sp/sum", "sgd"), ("kd/sum", "sgd")],
+    [
+        pytest.param("plain", "adam", marks=pytest.mark.slow),
+        ("l2/sum", "adam"),
+        pytest.param("l2-sp/sum", "sgd", marks=pytest.mark.slow),
+        ("kd/sum", "sgd"),
+    ],
 )
 def test_a_run_is_what_plain_optax_does_with_loss_plus_penalty(pair, name, optimizer):
     recipe = _replace(SHORT, optimizer=optimizer, falls_at=0.5)

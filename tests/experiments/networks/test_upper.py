@@ -90,6 +90,7 @@ def test_no_statistics_are_left_in_a_resnet():
     assert jax.tree.leaves(nnx.state(network, nnx.Param))
 
 
+@pytest.mark.slow
 def test_the_whole_network_takes_images(images):
     """Without a start: the same as a part that begins behind the stem's first stage."""
     spec = Upper("efficientnet-lite0", None, classes=5)
