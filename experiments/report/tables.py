@@ -46,7 +46,7 @@ def terminal(title: str, headings: Sequence[str], rows: Rows, left: int = 1) -> 
     )  # fmt: skip
     for i, heading in enumerate(headings):
         justify = "left" if i < left else "right"
-        made.add_column(fill(heading, 9), justify=justify, no_wrap=i >= left)
+        made.add_column(fill(heading, 11), justify=justify, no_wrap=i >= left)
     for row in rows:
         made.add_row(*row)
     return made

@@ -31,7 +31,7 @@ RATES = """\
 
 
 def publish(folder: Path, console: Console) -> None:
-    """Writes tables and figures into ``folder``, and prints the tables.
+    """Writes tables and figures into ``folder``, and prints the tables or a summary.
 
     Args:
       folder: holds ``cells.jsonl``, of a study that may still be running.
@@ -56,6 +56,7 @@ def publish(folder: Path, console: Console) -> None:
         for place in results.names:
             found = tables.differences(results, place)
             console.print(tables.terminal(*found, left=2))
+        return
     title = "Cells below plain fine-tuning, and differences to it in points"
     rows = [row[:-1] for row in tables.summarize(results)]
     console.print(tables.terminal(title, tables.HEADINGS[:-1], rows))
