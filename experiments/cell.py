@@ -17,7 +17,8 @@ from experiments.methods import Method
 from experiments.recipe import Recipe
 from experiments.training import delta
 from experiments.training.evaluate import probabilities, right
-from experiments.training.loop import Fitted, Job, fit
+from experiments.training.job import Job
+from experiments.training.loop import Fitted, fit
 
 # Each use of a seed's key has its own number, so that no two draw the same randomness.
 HEAD, ORDER, TEST = 1, 2, 3

@@ -21,7 +21,8 @@ from experiments.networks import Params, Spec
 from experiments.progress import Reporter
 from experiments.recipe import Recipe
 from experiments.training import names
-from experiments.training.loop import Job, fit
+from experiments.training.job import Job
+from experiments.training.loop import fit
 
 # Raised by hand when the code here or in `training` changes what pretraining gives.
 VERSION = 3

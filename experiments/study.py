@@ -13,7 +13,7 @@ from experiments.errors import InputError
 from experiments.methods import method
 from experiments.recipe import Recipe
 from experiments.sources import QUICK_SIDE, Photographs, SmallImages
-from experiments.training.loop import CHUNKS
+from experiments.training.job import CHUNKS
 
 
 @dataclasses.dataclass(frozen=True, order=True)

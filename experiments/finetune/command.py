@@ -34,7 +34,8 @@ from experiments.recipe import Recipe
 from experiments.training import devices
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
-from experiments.training.loop import CHUNKS, fit
+from experiments.training.job import CHUNKS
+from experiments.training.loop import fit
 
 # Stages from the input that stay frozen by default.
 FROZEN = {"efficientnet-lite0": 6}

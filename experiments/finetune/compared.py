@@ -10,7 +10,8 @@ from experiments.cell import Target, summary
 from experiments.methods import PLAIN, Method, method
 from experiments.statistics import Estimate, estimate
 from experiments.training.evaluate import probabilities, right
-from experiments.training.loop import Fitted, Job
+from experiments.training.job import Job
+from experiments.training.loop import Fitted
 from experiments.training.names import flatten
 
 # Plain fine-tuning, and the steady rule with what needs no second backward pass and

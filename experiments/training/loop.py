@@ -19,69 +19,16 @@ import optax
 from experiments import networks
 from experiments.data import Dataset
 from experiments.methods import Method
-from experiments.recipe import Recipe, batch_order
+from experiments.recipe import Recipe
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.devices import Layout, layout
 from experiments.training.evaluate import probabilities, right
 from experiments.training.interruption import Interrupted, Interruption
+from experiments.training.job import Job, draw
 from experiments.training.step import Measured, State, Teacher, step
 
-# A run is validated and saved this many times, or less often where that does not divide
-# its steps: after every chunk.
-CHUNKS = 10
-# Images of one piece, at most, in bytes: a chunk of large images has several pieces.
-PIECE_BYTES = 2**28
 # Of what the steps measure, the means over so many parts of a piece are kept.
 POINTS = 4
-# Folded into a seed's key, so that the order of the images does not depend on the crop.
-CROP = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Job:
-    """What is trained: ``S`` networks, one per seed. It determines every number.
-
-    Attributes:
-      spec: of the networks.
-      method: how the regularizer, if any, joins the empirical gradient.
-      recipe: steps, batch size, learning rate, optimizer.
-      weight: λ.
-      params: where each seed starts; every array has a leading axis of ``S``.
-      dataset: the images that ``train`` and ``validation`` point into: uint8 images, or
-        activations of a frozen part, as the network takes them.
-      train: int32 ``[S, n]``, each seed's training images.
-      keys: ``[S]`` random keys, for each seed's order of the images and their crops.
-      channel_weights: of DELTA, ``[S, channels]`` for each feature map, else ``None``.
-      validation: int32 ``[S, v]``, the images by which the step to stop at is chosen;
-        ``None`` to train to the end.
-    """
-
-    spec: networks.Spec
-    method: Method
-    recipe: Recipe
-    weight: float
-    params: networks.Params
-    dataset: Dataset
-    train: np.ndarray
-    keys: jax.Array
-    channel_weights: dict[str, jax.Array] | None = None
-    validation: np.ndarray | None = None
-
-    @property
-    def chunk(self) -> int:
-        """Steps after which the run is validated and saved, again and again."""
-        steps = self.recipe.steps
-        return steps // max(n for n in range(1, CHUNKS + 1) if steps % n == 0)
-
-    @property
-    def piece(self) -> int:
-        """Steps that are on the devices at once: a chunk, or a part of one."""
-        image = math.prod(self.dataset.images.shape[1:]) * self.dataset.images.itemsize
-        batch = image * self.recipe.batch_size * len(self.train)
-        fitting = max(1, PIECE_BYTES // batch)
-        return max(
-            n for n in range(1, self.chunk + 1) if self.chunk % n == 0 and n <= fitting
-        )
 
 
 class Progress(NamedTuple):
@@ -166,7 +113,7 @@ def fit(
     program = _Program(job.spec, job.method, recipe, points, over)
     teacher = Teacher(job.params, job.channel_weights) if job.method.distills else None
     varied = over.whole((teacher, np.float32(job.weight), job.recipe.learning_rate))
-    order, keys = _draw(job)
+    order, keys = draw(job)
     progress, done = _begin(job, program), 0
     if checkpoints is not None:
         progress, number = checkpoints.restore(progress)
@@ -262,16 +209,6 @@ def _begin(job: Job, program: _Program) -> Progress:
         return Progress(state, trace)
     best = jax.tree.map(jnp.copy, state.params)
     return Progress(state, trace, blank(steps // job.chunk, len(job.train)), best)
-
-
-def _draw(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """For each seed and step the rows of its batch, and the data of its random key."""
-    rows = jax.vmap(functools.partial(batch_order, recipe=job.recipe))(
-        job.keys, jnp.asarray(job.train)
-    )
-    crops = jax.vmap(jax.random.fold_in, in_axes=(0, None))(job.keys, CROP)
-    keys = jax.vmap(lambda key: jax.random.split(key, job.recipe.steps))(crops)
-    return np.asarray(rows), np.asarray(jax.random.key_data(keys))
 
 
 def _batches(dataset: Dataset, rows: np.ndarray, over: Layout) -> list[jax.Array]:

@@ -20,6 +20,7 @@ from experiments.methods import method
 from experiments.networks import Architecture
 from experiments.recipe import Recipe
 from experiments.training import devices, loop
+from experiments.training import job as jobs
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
 from experiments.training.names import flatten
@@ -60,7 +61,7 @@ def pair(seeds: int = SEEDS, *, validation: int = 4) -> cell.Pair:
     return cell.Pair(SMALL, params(seeds), target)
 
 
-def job(steps: int = RECIPE.steps) -> loop.Job:
+def job(steps: int = RECIPE.steps) -> jobs.Job:
     """Fine-tuning with L2-SP under DTNH."""
     recipe = dataclasses.replace(RECIPE, steps=steps)
     return pair().job(method("l2-sp/layer"), 1.0, recipe)
@@ -95,7 +96,7 @@ def main(
         checkpoint is written, ``"SIGKILL"`` when the last checkpoint is complete.
       steps: updates.
     """
-    loop.PIECE_BYTES, devices.SPLIT_FROM = PIECE_BYTES, 1
+    jobs.PIECE_BYTES, devices.SPLIT_FROM = PIECE_BYTES, 1
     if join:
         devices.join()
     if before:

@@ -18,6 +18,7 @@ import small_task
 
 from experiments.errors import InputError
 from experiments.training import devices, loop
+from experiments.training import job as jobs
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
 
@@ -67,7 +68,7 @@ def _interrupting(number, at):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_run_resumes(job, folder, number, monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_BYTES", small_task.PIECE_BYTES)
+    monkeypatch.setattr(jobs, "PIECE_BYTES", small_task.PIECE_BYTES)
     before = signal.getsignal(number)
     # After step 12: noted at the end of the next piece, in the middle of a chunk.
     with pytest.raises(Interrupted, match="stopped at step 14 of 40"):
@@ -225,7 +226,7 @@ def whole(tmp_path_factory):
     """What nothing interrupted, on one device."""
     folder = tmp_path_factory.mktemp("whole") / "checkpoints"
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        for module, name in ((loop, "PIECE_BYTES"), (devices, "SPLIT_FROM")):
+        for module, name in ((jobs, "PIECE_BYTES"), (devices, "SPLIT_FROM")):
             patch.setattr(module, name, getattr(module, name))  # `main` changes them
         small_task.main(str(folder), f"{folder}.npz")
     return _result(folder)[0]

@@ -16,6 +16,7 @@ from experiments.errors import InputError
 from experiments.methods import FEATURE_SCALE, HEAD_DECAY, method
 from experiments.recipe import batch_order
 from experiments.training import augment, delta, evaluate, loop
+from experiments.training import job as jobs
 from experiments.training.loop import fit
 from experiments.training.step import cross_entropy
 
@@ -120,7 +121,7 @@ def test_a_seed_does_not_depend_on_the_others(fitted):
 def test_pieces_of_a_chunk_do_not_change_the_result(fitted, monkeypatch):
     shares, job = [], small_task.job()
     assert job.chunk == job.piece == 4
-    monkeypatch.setattr(loop, "PIECE_BYTES", small_task.PIECE_BYTES)
+    monkeypatch.setattr(jobs, "PIECE_BYTES", small_task.PIECE_BYTES)
     assert (job.chunk, job.piece) == (4, 2)
     found = fit(job, shares.append)
     _same(found.validation, fitted.validation)
