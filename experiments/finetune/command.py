@@ -19,6 +19,7 @@ from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
     METHODS,
     WEIGHT,
+    Outcome,
     choose,
     outcome,
     sentence,
@@ -31,10 +32,11 @@ from experiments.networks import NETWORKS, Upper, stages_of
 from experiments.progress import Reporter
 from experiments.provenance import about
 from experiments.recipe import Recipe
+from experiments.study import Place, Setting
 from experiments.training import devices
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
-from experiments.training.job import CHUNKS
+from experiments.training.job import CHUNKS, Job
 from experiments.training.loop import fit
 
 # Stages from the input that stay frozen by default.
@@ -167,6 +169,9 @@ def run(config: Finetune, reporter: Reporter) -> None:
     recipe = _recipe(config, target, pixels.train.shape[1])
     settings = _settings(config, target, recipe)
     over = devices.layout(config.layout)
+    first, path, done = jax.process_index() == 0, config.place / "cells.jsonl", []
+    if first:
+        done = [x["method"] for x in cells.resume(path, settings, len(METHODS))]
     outcomes = []
     work = {name: 1 + method(name).distills for name in METHODS}
     with reporter.study(sum(work.values())):
@@ -181,9 +186,11 @@ def run(config: Finetune, reporter: Reporter) -> None:
             ):
                 fitted = fit(job, advanced, checkpoints, over, _live(config, folder))
             outcomes.append(outcome(name, job, fitted, target))
+            if first and name not in done:
+                cells.append(path, _record(config, job, outcomes[-1]))
     for text in warnings(outcomes, job, target.test):
         reporter.warn(text)
-    if jax.process_index() == 0:
+    if first:
         _write(config, spec, pixels, outcomes, settings)
     reporter.result(sentence(outcomes, target.test.shape[1]))
     reporter.say(f"written to {config.place}/: report.html, network/")
@@ -235,15 +242,17 @@ def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str
     }
 
 
+def _record(config: Finetune, job: Job, one: Outcome) -> dict[str, Any]:
+    """The line of ``cells.jsonl``."""
+    recipe, weight = job.recipe, None if one.method.rule is None else WEIGHT
+    place = Place(config.network, job.dataset.name, recipe.optimizer, recipe.batch_size)
+    setting = Setting(place, recipe.learning_rate, one.name, weight)
+    names = {"from": config.network, "to": job.dataset.name}
+    return {"record": "cell", **setting.record(), **names, **one.record}
+
+
 def _write(config, spec, pixels, outcomes, settings) -> None:
     out = config.place
-    found = about(settings)
-    records = cells.resume(out / "cells.jsonl", settings, len(outcomes))
-    for one in outcomes[len(records) :]:
-        weight = None if one.method.rule is None else WEIGHT
-        names = {"method": one.name, "weight": weight, "from": spec.network}
-        record = {"record": "cell", **names, "to": pixels.dataset.name, **one.record}
-        cells.append(out / "cells.jsonl", record)
     chosen = choose(outcomes)
     params = jax.tree.map(lambda x: np.asarray(x[chosen.seed]), chosen.fitted.params)
     command = shlex.join(["python", "-m", "experiments", *sys.argv[1:]])
@@ -261,7 +270,7 @@ def _write(config, spec, pixels, outcomes, settings) -> None:
         "seed": chosen.seed,
         "test_accuracy": chosen.record["accuracy"][chosen.seed],
         "command": command,
-        "made_with": found,
+        "made_with": about(settings),
     }
     report.write(out, pixels, outcomes, described)
     saved.save(out, spec, params, described)

@@ -17,6 +17,7 @@ from experiments.finetune import compared, saved
 from experiments.finetune.command import Finetune
 from experiments.finetune.split import split
 from experiments.finetune.views import views
+from experiments.study import Setting
 from experiments.training import loop
 
 COLORS = "blue", "green", "red"
@@ -174,7 +175,9 @@ def test_what_a_run_leaves(place):
     assert about["preprocessing"]["crop"] == 32
     assert "python -m experiments" in about["command"]
     _, *records = map(json.loads, (run / "cells.jsonl").read_text().splitlines())
-    assert [record["method"] for record in records] == list(compared.METHODS)
+    settings = [Setting.of(record) for record in records]
+    assert [setting.method for setting in settings] == list(compared.METHODS)
+    assert {setting.place.target for setting in settings} == {"colors"}
     page = (run / "report.html").read_text()
     for text in ("DTNH (L2-SP + weight decay)", "blue", "predict", "data:image/png"):
         assert text in page
