@@ -70,7 +70,7 @@ def _penalty(name, params, start, images):
     ("name", "optimizer"),
     [
         pytest.param("plain", "adam", marks=pytest.mark.slow),
-        ("l2/sum", "adam"),
+        pytest.param("l2/sum", "adam", marks=pytest.mark.slow),
         pytest.param("l2-sp/sum", "sgd", marks=pytest.mark.slow),
         ("kd/sum", "sgd"),
     ],
@@ -226,6 +226,7 @@ def test_crops_do_not_change_the_order_of_the_images(pair):
     assert not np.allclose(run(noisy, 4).trace.loss, middle.trace.loss, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_delta_is_kd_with_weights(pair):
     kd = pair.job(method("kd/layer"), 1.0, SHORT)
     ones = jax.tree.map(jnp.ones_like, pair.channel_weights)
