@@ -93,7 +93,9 @@ class Finetune:
         if self.distributed:
             devices.join()
         self.check()
-        reporter = Reporter(console, self.quiet or jax.process_index() > 0)
+        if jax.process_index() > 0:  # the first one speaks for all
+            console = Console(quiet=True)
+        reporter = Reporter(console, self.quiet)
         try:
             run(self, reporter)
         except Interrupted as stopped:

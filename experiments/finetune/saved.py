@@ -58,10 +58,14 @@ def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
       about: classes, preprocessing and provenance, as JSON can hold them.
     """
     whole = dataclasses.replace(spec, start=None).pretrained()
-    body = {**whole["body"], **params["body"]}
+    whole = {**params, "body": {**whole["body"], **params["body"]}}
     folder = (out / FOLDER).resolve()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / PARAMS, {**params, "body": body}, force=True)
+    # Orbax would wait for the other processes of this run, which do not save.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        checkpointer.save(folder / PARAMS, jax.tree.map(np.asarray, whole), force=True)
     about = {"network": spec.network, **about}
     # Written last: a folder without it was cut short.
     (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False))

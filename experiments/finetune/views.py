@@ -48,7 +48,9 @@ def through_frozen_part(
         + [_random_parts(rng, dataset.images, side) for _ in range(views(n))]
     )
     assert spec.start is not None
-    made = activations(spec.network, spec.start, seen, cache, advanced)
+    made = activations(
+        spec.network, spec.start, seen, cache, advanced, weights=spec.weights
+    )
     copies = len(seen) // n
     labels = np.tile(dataset.labels, copies)
     train = np.concatenate(

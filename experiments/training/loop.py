@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
 from experiments import networks
 from experiments.data import Dataset
@@ -145,9 +146,12 @@ def fit(
     else:
         params = progress.best
         at = (_best(progress.validation) + 1) * job.chunk
-    return Fitted(
-        params, progress.state.opt_state, progress.trace, progress.validation, at
-    )
+    opt_state = progress.state.opt_state
+    if jax.process_count() > 1:  # to be read by any process alone
+        params, opt_state = multihost_utils.process_allgather(
+            (params, opt_state), tiled=True
+        )
+    return Fitted(params, opt_state, progress.trace, progress.validation, at)
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")

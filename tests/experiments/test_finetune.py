@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import digests
 from experiments.__main__ import main
 from experiments.cell import Target
 from experiments.data import Dataset, read_folder
@@ -16,7 +22,9 @@ from experiments.errors import InputError
 from experiments.finetune import compared, saved
 from experiments.finetune.command import Finetune
 from experiments.finetune.split import split
-from experiments.finetune.views import views
+from experiments.finetune.views import through_frozen_part, views
+from experiments.networks import Upper
+from experiments.networks.sources import from_package
 from experiments.study import Setting
 from experiments.training import loop
 
@@ -81,6 +89,41 @@ def test_a_class_needs_an_image_for_each_part(images, works):
 @pytest.mark.parametrize(("images", "parts"), [(1, 8), (400, 8), (1000, 4), (9999, 1)])
 def test_fewer_views_of_many_images(images, parts):
     assert views(images) == parts
+
+
+def test_the_frozen_part_has_the_weights_that_were_given(tmp_path):
+    weights = str(from_package())
+    spec = Upper("efficientnet-lite0", "stage1", weights=weights)
+    pixels = Target(
+        Dataset(np.zeros((2, 36, 36, 3), np.uint8), np.arange(2), "x", 2, ("a", "b")),
+        *(np.array([[row]]) for row in (0, 1, 1)),
+    )
+    target = through_frozen_part(spec, pixels, 32, tmp_path)
+    assert target.train.tolist() == [[2 * view for view in range(1, 9)]]
+    assert target.dataset.labels.tolist() == 9 * [0, 1]
+    (file,) = tmp_path.iterdir()
+    assert digests.of_file(Path(weights))[:8] in file.name
+
+
+@pytest.mark.slow
+def test_two_processes_finetune_as_one_command(colors, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    command = [sys.executable, "-m", "experiments", *_command(colors, tmp_path)]
+    command += ["--batch-size", "16", "--layout", "fsdp", "--distributed"]
+    running = [
+        subprocess.Popen(
+            [*command, "--cache", str(tmp_path / "cache")],
+            env={**os.environ, **names, "JAX_PROCESS_ID": str(index)},
+        )
+        for index in range(2)
+    ]
+    assert [process.wait(300) for process in running] == [0, 0]
+    network = saved.load(tmp_path / "run")
+    side = network.side
+    assert network.probabilities(np.zeros((1, side, side, 3), np.uint8)).shape == (1, 3)
 
 
 def _outcome(name, validation, accuracy):
