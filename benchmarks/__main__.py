@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
             return 0
         rest = ["--quick"] * options.quick
         rest += ["--commit", options.commit] if options.commit else []
-        if not options.quick and not options.commit:
-            provenance.clean_commit()  # before hours are lost
+        if not options.quick:
+            provenance.clean_commit(options.commit)  # before time is lost
         if options.name == "gpu":
             return gpu.run(rest)
         # A process each: memory that one leaves behind cannot slow down the next.
@@ -59,13 +59,13 @@ def run(name: str, quick: bool, commit: str | None, folder: Path) -> None:
     Args:
       name: of the benchmark.
       quick: the smallest cases, to see whether it runs; nothing is written.
-      commit: of the code; None to look it up.
+      commit: what a copy without git is of; else it is looked up.
       folder: for the record.
 
     Raises:
       InputError: if the tree has uncommitted changes.
     """
-    commit = None if quick else commit or provenance.clean_commit()
+    commit = None if quick else provenance.clean_commit(commit)
     began, rows, where = time.perf_counter(), [], {}
 
     def write(complete: bool) -> None:
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="try the smallest cases; write nothing"
     )
-    parser.add_argument("--commit", help="that a copy without git is of")
+    parser.add_argument("--commit", help="what a copy without git is of")
     parser.add_argument(
         "--check", action="store_true", help="report: only look for what is out of date"
     )

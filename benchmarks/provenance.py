@@ -37,13 +37,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def clean_commit(root: Path = ROOT) -> str:
+def clean_commit(told: str | None = None, root: Path = ROOT) -> str:
     """The commit of the code.
 
+    Args:
+      told: what to believe of a copy that is no git repository.
+      root: of the code.
+
     Raises:
-      InputError: if a file differs from it, or there is no repository.
+      InputError: if a file differs from it, or there is no repository and nothing told.
     """
     done = _git(root, "rev-parse", "HEAD")
+    if done.returncode and told:
+        return told
     if done.returncode:
         raise InputError(
             "a record names the commit of the code, and this is no git repository; "

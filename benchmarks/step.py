@@ -59,7 +59,7 @@ ACCELERATOR = (
     ("ViT-B/16", Size(224, 64), (LAST_MAP,)),
 )
 QUICK = (("tiny ViT", Size(8, 2), (L2_SP, TEACHER)),)
-BATCHES = (1, 4, 16, 64)
+BATCHES = (1, 8, 64)
 
 
 def measure(quick: bool) -> Iterator[list[Row]]:

@@ -32,7 +32,7 @@ def conflict(sign):
 
 def close(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-5)
 
 
 def update(tx, *given):
@@ -161,12 +161,17 @@ def _stepped(made):
 def test_without_projection_dtnh_is_what_it_is_compared_with(tiny, monkeypatch):
     rule = steps.dtnh
     monkeypatch.setattr(steps, "dtnh", lambda *args: rule(*args, on_conflict="ignore"))
+    # Adam would make much of what is left by rounding.
+    monkeypatch.setattr(steps, "_optimizer", lambda network: optax.sgd(10.0))
     for made, reference in (
         (steps.l2_sp_steps(tiny), "by hand"),
         (steps.distillation_steps(tiny), "joint loss"),
         (steps.distillation_steps(tiny, teacher_in_step=True), "joint loss"),
     ):
-        close(_stepped(made["dtnh"]), _stepped(made[reference]))
+        expected = _stepped(made[reference])
+        close(_stepped(made["dtnh"]), expected)
+    with pytest.raises(AssertionError):
+        close(_stepped(steps.l2_sp_steps(tiny)["no regularizer"]), expected)
 
 
 @pytest.mark.slow

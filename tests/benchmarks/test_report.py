@@ -66,19 +66,21 @@ def repository(tmp_path):
 
 
 def test_a_tree_with_changes_is_refused(repository):
-    assert clean_commit(repository) == git(repository, "rev-parse", "HEAD")
+    assert clean_commit(root=repository) == git(repository, "rev-parse", "HEAD")
     results = repository / "benchmarks" / "results"
     results.mkdir(parents=True)
     (results / "step-cpu.json").write_text("{}")
-    clean_commit(repository)  # what the benchmarks write does not count
+    clean_commit(root=repository)  # what the benchmarks write does not count
     (repository / "new.py").write_text("")
-    with pytest.raises(InputError, match=r"differ from it.*\n.*new\.py"):
-        clean_commit(repository)
+    for told in (None, "a" * 40):
+        with pytest.raises(InputError, match=r"differ from it.*\n.*new\.py"):
+            clean_commit(told, repository)
 
 
 def test_without_a_repository_a_commit_has_to_be_given(tmp_path):
     with pytest.raises(InputError, match="--commit"):
-        clean_commit(tmp_path)
+        clean_commit(root=tmp_path)
+    assert clean_commit("a" * 40, tmp_path) == "a" * 40
     assert standing("HEAD", tmp_path) == "unknown"
 
 

@@ -13,7 +13,7 @@ from experiments.errors import InputError
 
 @pytest.fixture
 def dirty(monkeypatch):
-    def refuse():
+    def refuse(told):
         raise InputError("these files differ")
 
     monkeypatch.setattr(provenance, "clean_commit", refuse)
@@ -37,8 +37,8 @@ class Cut:
 
 
 def test_a_cut_leaves_the_rows_so_far(monkeypatch, tmp_path):
-    monkeypatch.setitem(TOGETHER, "step", Cut)
     monkeypatch.setattr("benchmarks.__main__.BENCHMARKS", {"step": Cut})
+    monkeypatch.setattr(provenance, "clean_commit", lambda told: told)
     with pytest.raises(KeyboardInterrupt):
         run("step", quick=False, commit="a" * 40, folder=tmp_path)
     (record,) = records.read(tmp_path)
@@ -71,6 +71,7 @@ def test_a_part_on_a_gpu_that_takes_too_long_is_cut(monkeypatch, tmp_path, capfd
 @pytest.mark.parametrize("name", [*TOGETHER, "gpu_tests"])
 def test_quick(name, tmp_path, lenient_promotion, monkeypatch):
     monkeypatch.setattr(provenance, "standing", lambda commit: "same")
+    monkeypatch.setattr(provenance, "clean_commit", lambda told: told)
     folder = tmp_path / "results"
     commit = "a" * 40
     measure = page.SECTIONS[name].measure
