@@ -13,7 +13,6 @@ import pytest
 
 from dtnh_jax import (
     GradientPair,
-    _reference,
     conflict_report,
     dtnh,
     multi_steps,

@@ -43,31 +43,6 @@ def naive_surgery(weight: float = 1.0, eps: float = 1e-8) -> Any:
     return _stateless(update)
 
 
-def bloop(
-    weight: float = 1.0, rate: float = 0.1, eps: float = 1e-7
-) -> optax.GradientTransformation:
-    """Bloop: the regularizer, orthogonal to a moving average of empirical gradients.
-
-    References:
-      Hsieh et al., `Careful with that Scalpel <https://arxiv.org/abs/2402.02998>`_,
-      2024.
-    """
-
-    def init(params):
-        return optax.tree.zeros_like(params)
-
-    def update(updates, state, params=None):
-        g, r = updates
-        average = jax.tree.map(lambda m, x: (1 - rate) * m + rate * x, state, g)
-        along = optax.tree.vdot(average, r) / (optax.tree.vdot(average, average) + eps)
-        combined = jax.tree.map(
-            lambda x, y, m: x + weight * (y - along * m), g, r, average
-        )
-        return combined, average
-
-    return optax.GradientTransformation(init, update)
-
-
 def _stateless(update: Callable[[GradientPair, Any], Any]) -> Any:
     # `optax.stateless` maps over leaves of one tree; this takes a pair of trees.
     return optax.GradientTransformation(

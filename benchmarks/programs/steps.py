@@ -9,7 +9,7 @@ import jax
 import optax
 
 from benchmarks.programs.networks import Inputs, Network, Outputs
-from benchmarks.programs.rules import bloop, l2_sp_by_hand, naive_surgery
+from benchmarks.programs.rules import l2_sp_by_hand, naive_surgery
 from benchmarks.timing import Function
 from dtnh_jax import (
     dtnh,
@@ -21,6 +21,7 @@ from dtnh_jax import (
     mix_regularizers,
     pair_value_and_grad,
 )
+from experiments.bloop import bloop
 
 ALPHA = 0.01  # of L2-SP
 WEIGHT = 1e-3  # of distillation
