@@ -47,12 +47,12 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> from dtnh_jax import dtnh_sgd, l2, l2_sp, mix_regularizers
-      >>> params = {"w": jnp.array([1.0, 2.0])}
+      >>> params = {"w": jnp.array([[1.0, 2.0]])}
       >>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_sgd(0.1, momentum=0.9))
-      >>> grads = {"w": jnp.array([1.0, 0.0])}
+      >>> grads = {"w": jnp.array([[1.0, 0.0]])}
       >>> updates, state = tx.update(grads, tx.init(params), params)
       >>> print(updates["w"])  # the first step is the optimizer's own
-      [-0.1 -0. ]
+      [[-0.1 -0. ]]
     """
     return _optimizer(
         learning_rate,
@@ -104,11 +104,11 @@ def dtnh_adamw(  # noqa: D417
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
-      >>> params = {"w": jnp.array([1.0, 2.0])}
+      >>> params = {"w": jnp.array([[1.0, 2.0]])}
       >>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(0.1))
-      >>> grads = {"w": jnp.array([4.0, 0.0])}
+      >>> grads = {"w": jnp.array([[4.0, 0.0]])}
       >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> [f"{x:.2f}" for x in updates["w"]]
+      >>> [f"{x:.2f}" for x in updates["w"][0]]
       ['-0.10', '-0.00']
     """
     adam = optax.scale_by_adam(b1, b2, eps)

@@ -50,13 +50,13 @@ def mix_regularizers(
     Examples:
       >>> import jax.numpy as jnp
       >>> from dtnh_jax import l2, l2_sp, mix_regularizers
-      >>> params = {"w": jnp.array([3.0, 4.0])}
+      >>> params = {"w": jnp.array([[3.0, 4.0]])}
       >>> mix = mix_regularizers(l2_sp(), l2())
       >>> state = mix.init(params)
-      >>> grads = {"w": jnp.array([1.0, 0.0])}
-      >>> params = {"w": jnp.array([3.0, 4.5])}
+      >>> grads = {"w": jnp.array([[1.0, 0.0]])}
+      >>> params = {"w": jnp.array([[3.0, 4.5]])}
       >>> pair, state = mix.update(grads, state, params)
-      >>> [f"{x:.2f}" for x in pair.regularizer["w"]]  # [0, √2] + [3, 4.5] / 3.82
+      >>> [f"{x:.2f}" for x in pair.regularizer["w"][0]]  # [0, √2] + [3, 4.5] / 3.82
       ['0.78', '2.59']
     """
     for i, maker in enumerate(makers):

@@ -106,8 +106,10 @@ def l2(
 
     Args:
       alpha: weight of the penalty, non-negative.
-      mask: which arrays are decayed, by default all: a pytree or a function, as ``new``
-        in :func:`l2_sp`. Often False for biases and the scales of normalization.
+      mask: which arrays are decayed: a pytree or a function, as ``new`` in
+        :func:`l2_sp`; ``True`` for all. By default those with two axes or more, which
+        leaves out biases and the scales of normalization, but where several layers are
+        stacked in one array.
 
     Returns:
       A transformation as that of :func:`l2_sp`, without a state.
@@ -118,20 +120,21 @@ def l2(
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> from dtnh_jax import dtnh, l2
-      >>> params = {"kernel": jnp.array([1.0, 2.0]), "bias": jnp.ones(1)}
-      >>> mask = {"kernel": True, "bias": False}
-      >>> tx = optax.chain(l2(mask=mask), dtnh(0.1), optax.sgd(1.0))
-      >>> grads = {"kernel": jnp.array([1.0, 1.0]), "bias": jnp.ones(1)}
+      >>> params = {"kernel": jnp.array([[1.0, 2.0]]), "bias": jnp.ones(1)}
+      >>> tx = optax.chain(l2(), dtnh(0.1), optax.sgd(1.0))
+      >>> grads = {"kernel": jnp.array([[1.0, 1.0]]), "bias": jnp.ones(1)}
       >>> updates, state = tx.update(grads, tx.init(params), params)
       >>> updates["kernel"], updates["bias"]
-      (Array([-1.1, -1.2], dtype=float32), Array([-1.], dtype=float32))
+      (Array([[-1.1, -1.2]], dtype=float32), Array([-1.], dtype=float32))
     """
     _checks.number("alpha", alpha, "non-negative")
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         layout = _check_plain("l2", updates, params)
-        decayed = _flags("mask", True if mask is None else mask, layout, params)
+        decayed = [x.ndim > 1 for x in layout.arrays(updates)]
+        if mask is not None:
+            decayed = _flags("mask", mask, layout, params)
         factors = [alpha if decays else 0.0 for decays in decayed]
         r = map(_pull, layout.leaves(params), [None] * len(layout), factors)
         return GradientPair(updates, layout.build(r)), state

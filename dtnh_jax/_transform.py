@@ -88,8 +88,8 @@ def dtnh(
         everything below it), or a function from the gradients to one.
       on_conflict: what happens where :math:`\langle g, r\rangle < 0`. ``"project"``:
         DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: the plain sum.
-      reference_decay: if given, above 0 and below 1, the bias-corrected moving average
-        :math:`m` of the empirical gradients of the steps before takes the place of
+      reference_decay: if given, above 0 and below 1, the moving average :math:`m` of
+        the empirical gradients of the steps before takes the place of
         :math:`g` in the projection and the inequalities (as in `Hsieh et al., 2024
         <https://arxiv.org/abs/2402.02998>`_). It does not depend on this step's batch.
         The first step has none, and leaves the regularizer out.

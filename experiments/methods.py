@@ -29,13 +29,15 @@ FEATURE_SCALE = 0.1
 
 # By name, with the label in tables. "kd" (knowledge distillation) and "delta" compare
 # the feature maps of the network with the pretrained one's, all channels alike or each
-# by its importance: they need a second backward pass. "random", a control, is another
-# random direction in each step.
+# by its importance: they need a second backward pass. Two are controls: "shuffled" is
+# L2-SP, but with the numbers of each pretrained array in random order, and "random"
+# another random direction in each step.
 REGULARIZERS = {
     "l2-sp": "L2-SP",
     "l2": "weight decay",
     "kd": "KD",
     "delta": "DELTA",
+    "shuffled": "L2-SP to shuffled weights",
     "random": "random direction",
 }
 DISTILLATIONS = "kd", "delta"
@@ -158,8 +160,9 @@ class Method:
     def _pair_maker(self) -> optax.GradientTransformation:
         """From plain gradients to pairs; where it distills, pairs come in."""
         known = {
-            "l2-sp": lambda: l2_sp(beta=HEAD_DECAY, new=_is_head),
-            "l2": lambda: l2(mask=_is_kernel),
+            "l2-sp": _l2_sp,
+            "shuffled": _shuffled_l2_sp,
+            "l2": l2,
             "random": _random_direction,
         }
         makers = [known[name]() for name in self.regularizers if name in known]
@@ -193,9 +196,21 @@ def _is_head(params: Any) -> dict[str, bool]:
     return {name: name == "head" for name in params}
 
 
-def _is_kernel(params: Any) -> Any:
-    """All but biases and the scales of normalization, as weight decay mostly is."""
-    return jax.tree.map(lambda x: x.ndim > 1, params)
+def _l2_sp() -> optax.GradientTransformation:
+    return l2_sp(beta=HEAD_DECAY, new=_is_head)
+
+
+def _shuffled_l2_sp() -> optax.GradientTransformation:
+    def init(params: Any) -> Any:
+        flat, structure = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(0), len(flat))
+        shuffled = (
+            jax.random.permutation(key, x.ravel()).reshape(x.shape)
+            for key, x in zip(keys, flat, strict=True)
+        )
+        return _l2_sp().init(structure.unflatten(shuffled))
+
+    return optax.GradientTransformation(init, _l2_sp().update)
 
 
 def _random_direction() -> optax.GradientTransformation:

@@ -77,7 +77,9 @@ def optimizer(inner=None, granularity="layer", last=None):
 def steady():
     """The pair's regularizer is a third member."""
     anchored = l2_sp(pretrained=PRETRAINED)
-    return optax.chain(mix_regularizers(anchored, l2()), dtnh_sgd(0.1, momentum=0.9))
+    return optax.chain(
+        mix_regularizers(anchored, l2(mask=True)), dtnh_sgd(0.1, momentum=0.9)
+    )
 
 
 @functools.cache

@@ -36,6 +36,11 @@ def tree(seed, dtype=np.float32):
     return jax.tree.map(draw, SHAPES, is_leaf=is_shape)
 
 
+def decay(alpha=1.0):
+    """Of all arrays, those without axes too."""
+    return l2(alpha, mask=True)
+
+
 def mixed(members, weights=None):
     """The oracle, in float64."""
     wide = [
@@ -71,17 +76,27 @@ def cubic():
 CUBES = jax.tree.map(lambda w: w**3, PARAMS)
 # Makers, whether a regularizer gradient is given too, weights; and the members.
 MIXES = {
-    "two": ((l2_sp(), l2()), False, None, [AWAY, PARAMS]),
-    "weights": ((l2_sp(), l2()), False, [0.5, 2], [AWAY, PARAMS]),
-    "array of weights": ((l2_sp(), l2()), False, np.array([3.0, 0.0]), [AWAY, PARAMS]),
-    "scaled": ((l2_sp(1e9), l2(1e-9)), False, None, [AWAY, PARAMS]),
-    "one": ((l2(),), False, None, [PARAMS]),
-    "three": ((l2_sp(), l2()), True, None, [AWAY, PARAMS, R]),
-    "three weights": ((l2_sp(), l2()), True, (1.0, 2.0, 0.25), [AWAY, PARAMS, R]),
+    "two": ((l2_sp(), decay()), False, None, [AWAY, PARAMS]),
+    "weights": ((l2_sp(), decay()), False, [0.5, 2], [AWAY, PARAMS]),
+    "array of weights": (
+        (l2_sp(), decay()),
+        False,
+        np.array([3.0, 0.0]),
+        [AWAY, PARAMS],
+    ),
+    "scaled": ((l2_sp(1e9), decay(1e-9)), False, None, [AWAY, PARAMS]),
+    "one": ((decay(),), False, None, [PARAMS]),
+    "three": ((l2_sp(), decay()), True, None, [AWAY, PARAMS, R]),
+    "three weights": (
+        (l2_sp(), decay()),
+        True,
+        (1.0, 2.0, 0.25),
+        [AWAY, PARAMS, R],
+    ),
     "no makers": ((), True, [3.0], [R]),
     "own": ((cubic(), l2_sp()), False, None, [CUBES, AWAY]),
     "nested": (
-        (mix_regularizers(l2_sp(), l2(), weights=[1, 2]), l2()),
+        (mix_regularizers(l2_sp(), decay(), weights=[1, 2]), decay()),
         False,
         None,
         [mixed([AWAY, PARAMS], [1, 2]), PARAMS],
@@ -144,7 +159,7 @@ DTYPES = {
 def test_dtypes(dtype):
     with jax.enable_x64(dtype == "float64"):
         g, start, params, r = (tree(seed, jnp.dtype(dtype)) for seed in range(4))
-        tx = mix_regularizers(l2_sp(), l2(), weights=[1.0, 0.5, 2.0])
+        tx = mix_regularizers(l2_sp(), decay(), weights=[1.0, 0.5, 2.0])
         pair, _ = jax.jit(tx.update)(GradientPair(g, r), tx.init(start), params)
         chex.assert_trees_all_equal_dtypes(pair.regularizer, r)
         away = jax.tree.map(jnp.subtract, params, start)
@@ -159,13 +174,13 @@ def test_dtypes(dtype):
 def test_float32_beside_bfloat16():
     """Each array as precise as its most precise member."""
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), G)
-    pair, _ = mix_regularizers(l2()).update(
-        half, mix_regularizers(l2()).init(G), PARAMS
+    pair, _ = mix_regularizers(decay()).update(
+        half, mix_regularizers(decay()).init(G), PARAMS
     )
     chex.assert_trees_all_equal_dtypes(tuple(pair), (half, PARAMS))
     pair = GradientPair(G, half)
-    pair, _ = mix_regularizers(l2()).update(
-        pair, mix_regularizers(l2()).init(G), PARAMS
+    pair, _ = mix_regularizers(decay()).update(
+        pair, mix_regularizers(decay()).init(G), PARAMS
     )
     chex.assert_trees_all_equal_dtypes(tuple(pair), (G, G))
 
@@ -174,8 +189,10 @@ def test_float32_beside_bfloat16():
 def test_a_member_that_is_zero_or_as_good_adds_nothing(size):
     """At the anchor the L2-SP gradient is zero, and there is no NaN."""
     near = jax.tree.map(lambda x: size * x, R)
-    alone, _ = mix_regularizers(l2()).update(G, mix_regularizers(l2()).init(G), PARAMS)
-    tx = mix_regularizers(l2_sp(), l2())
+    alone, _ = mix_regularizers(decay()).update(
+        G, mix_regularizers(decay()).init(G), PARAMS
+    )
+    tx = mix_regularizers(l2_sp(), decay())
     pair, _ = tx.update(GradientPair(G, near), tx.init(PARAMS), PARAMS)
     chex.assert_trees_all_equal(pair, alone)
     tx = mix_regularizers(l2_sp())
@@ -197,7 +214,7 @@ def test_any_scale_that_floats_have_gives_unit_norm(scale):
 def test_what_is_not_finite_is_not_swallowed(value, whose):
     """And a norm that overflows does not count as zero."""
     broken = R | {"head": jnp.asarray(value, jnp.float32)}
-    tx = mix_regularizers(l2_sp(), l2())
+    tx = mix_regularizers(l2_sp(), decay())
     r, params = (broken, PARAMS) if whose == "given" else (R, broken)
     pair, _ = tx.update(GradientPair(G, r), tx.init(START), params)
     assert not all(np.isfinite(x).all() for x in jax.tree.leaves(pair.regularizer))
@@ -206,7 +223,7 @@ def test_what_is_not_finite_is_not_swallowed(value, whose):
 
 def test_no_gradient_no_regularizer():
     g = G | {"body": {"w": None, "b": G["body"]["b"]}, "head": None}
-    tx = mix_regularizers(l2_sp(), l2())
+    tx = mix_regularizers(l2_sp(), decay())
     pair, _ = tx.update(g, tx.init(START), PARAMS)
     only = lambda t: {"body": {"w": None, "b": t["body"]["b"]}, "head": None}  # noqa: E731
     expected = mixed([only(AWAY), only(PARAMS)])
@@ -227,7 +244,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_optimizer_gets_the_mixture_once(name, form):
     """``chain`` hands the keyword on to the optimizer, in which r is already."""
-    tx = optax.chain(mix_regularizers(l2_sp(), l2()), OPTIMIZERS[name]())
+    tx = optax.chain(mix_regularizers(l2_sp(), decay()), OPTIMIZERS[name]())
     by_hand = OPTIMIZERS[name]()
     states = tx.init(START), by_hand.init(START)
     update = jax.jit(
@@ -251,7 +268,10 @@ def test_the_optimizer_gets_the_mixture_once(name, form):
 
 def test_a_chain_of_mixtures():
     """The pair of the first is a member of the second, the keyword of the first."""
-    first, second = mix_regularizers(l2_sp()), mix_regularizers(l2(), weights=[1, 2])
+    first, second = (
+        mix_regularizers(l2_sp()),
+        mix_regularizers(decay(), weights=[1, 2]),
+    )
     tx = optax.chain(first, second)
     for form, members in (
         ("plain", [AWAY]),
@@ -266,7 +286,7 @@ def test_a_chain_of_mixtures():
 
 def test_the_keyword_counts_once_after_what_keeps_the_pair_apart():
     """Transformations between the two map over pairs, which stay marked as mixed."""
-    tx = optax.chain(mix_regularizers(l2()), optax.clip(0.1), dtnh())
+    tx = optax.chain(mix_regularizers(decay()), optax.clip(0.1), dtnh())
     d, _ = tx.update(G, tx.init(START), PARAMS, regularizer_grads=R)
     clipped = jax.tree.map(
         lambda x: jnp.clip(jnp.float32(x), -0.1, 0.1),
@@ -274,7 +294,7 @@ def test_the_keyword_counts_once_after_what_keeps_the_pair_apart():
     )
     e, _ = dtnh().update(clipped, dtnh().init(START))
     chex.assert_trees_all_close(d, e, rtol=1e-5, atol=1e-7)
-    tx = optax.chain(l2(), dtnh())
+    tx = optax.chain(decay(), dtnh())
     with pytest.raises(ValueError, match="given twice"):
         tx.update(G, tx.init(START), PARAMS, regularizer_grads=R)
 
@@ -291,7 +311,7 @@ WRAPPERS = {
 @pytest.mark.parametrize("form", ["plain", "keyword"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_part_of_the_network_alone(wrapper, form):
-    tx = WRAPPERS[wrapper](optax.chain(mix_regularizers(l2_sp(), l2()), dtnh()))
+    tx = WRAPPERS[wrapper](optax.chain(mix_regularizers(l2_sp(), decay()), dtnh()))
     updates, keywords = given(form)
     d, _ = jax.jit(tx.update)(updates, tx.init(START), PARAMS, **keywords)
     body = [t["body"] for t in (AWAY, PARAMS, R)][: 2 if form == "plain" else 3]
@@ -305,7 +325,7 @@ def test_meta_gradients():
     """The mixture can be differentiated, as by what learns a weight."""
 
     def length(weight):
-        tx = mix_regularizers(l2_sp(), l2(), weights=[weight, 1.0])
+        tx = mix_regularizers(l2_sp(), decay(), weights=[weight, 1.0])
         pair, _ = tx.update(G, tx.init(START), PARAMS)
         return sum(jnp.sum(x**2) for x in jax.tree.leaves(pair.regularizer))
 
@@ -326,59 +346,63 @@ def update(tx, form="plain", r=R):
     ("act", "error", "says"),
     [
         (
-            lambda: mix_regularizers([l2(), l2_sp()]),
+            lambda: mix_regularizers([decay(), l2_sp()]),
             TypeError,
             "`makers[0]` must be an optax.GradientTransformation, got [",
         ),
-        (lambda: mix_regularizers(l2(), l2), TypeError, "`makers[1]` must be an optax"),
         (
-            lambda: mix_regularizers(l2(), weights=0.5),
+            lambda: mix_regularizers(decay(), l2),
+            TypeError,
+            "`makers[1]` must be an optax",
+        ),
+        (
+            lambda: mix_regularizers(decay(), weights=0.5),
             TypeError,
             "`weights` must be a sequence of numbers, got 0.5",
         ),
         (
-            lambda: mix_regularizers(l2(), weights=jnp.ones(())),
+            lambda: mix_regularizers(decay(), weights=jnp.ones(())),
             TypeError,
             "`weights` must be a sequence of numbers",
         ),
         (
-            lambda: mix_regularizers(l2(), weights="1"),
+            lambda: mix_regularizers(decay(), weights="1"),
             TypeError,
             "`weights[0]` must be a",
         ),
         (
-            lambda: mix_regularizers(l2(), l2(), weights=[1, -1]),
+            lambda: mix_regularizers(decay(), decay(), weights=[1, -1]),
             ValueError,
             "`weights[1]` must be non-negative, got -1",
         ),
         (
-            lambda: mix_regularizers(l2(), weights=[np.nan]),
+            lambda: mix_regularizers(decay(), weights=[np.nan]),
             ValueError,
             "`weights[0]` must be non-negative, got nan",
         ),
         (
-            lambda: mix_regularizers(l2(), weights=[1, 1, 1]),
+            lambda: mix_regularizers(decay(), weights=[1, 1, 1]),
             ValueError,
             "`weights` has 3 numbers for 1 regularizers: one per maker, and one more",
         ),
         (
-            lambda: mix_regularizers(l2(), l2(), weights=[1]),
+            lambda: mix_regularizers(decay(), decay(), weights=[1]),
             ValueError,
             "`weights` has 1 numbers for 2 regularizers",
         ),
         (
-            lambda: update(mix_regularizers(l2(), weights=[1]), "pair"),
+            lambda: update(mix_regularizers(decay(), weights=[1]), "pair"),
             ValueError,
             "`weights` has 1 numbers for 2 regularizers",
         ),
         (
-            lambda: update(mix_regularizers(l2(), weights=[1, 1])),
+            lambda: update(mix_regularizers(decay(), weights=[1, 1])),
             ValueError,
             "`weights` has 2 numbers for 1 regularizers",
         ),
         (lambda: update(mix_regularizers()), ValueError, "has nothing to mix"),
         (
-            lambda: update(mix_regularizers(l2(), optax.sgd(0.1))),
+            lambda: update(mix_regularizers(decay(), optax.sgd(0.1))),
             TypeError,
             "makers[1] must turn a gradient into a GradientPair, as l2_sp() does; it "
             "returned dict",
@@ -389,19 +413,21 @@ def update(tx, form="plain", r=R):
             "dtnh needs two gradients",
         ),
         (
-            lambda: update(mix_regularizers(l2()), "pair", R | {"head": jnp.ones(2)}),
+            lambda: update(
+                mix_regularizers(decay()), "pair", R | {"head": jnp.ones(2)}
+            ),
             ValueError,
             "regularizer gradient has shape (2,) at ['head'], empirical gradient ()",
         ),
         (
-            lambda: update(mix_regularizers(l2()), "keyword", {"body": R["body"]}),
+            lambda: update(mix_regularizers(decay()), "keyword", {"body": R["body"]}),
             ValueError,
             "regularizer gradient has nothing at ['head']",
         ),
         (
-            lambda: mix_regularizers(l2()).update(
+            lambda: mix_regularizers(decay()).update(
                 GradientPair(G, R),
-                mix_regularizers(l2()).init(G),
+                mix_regularizers(decay()).init(G),
                 PARAMS,
                 regularizer_grads=R,
             ),
@@ -409,7 +435,9 @@ def update(tx, form="plain", r=R):
             "given twice",
         ),
         (
-            lambda: mix_regularizers(l2()).update(G, mix_regularizers(l2()).init(G)),
+            lambda: mix_regularizers(decay()).update(
+                G, mix_regularizers(decay()).init(G)
+            ),
             ValueError,
             "l2 needs the parameters",
         ),

@@ -100,7 +100,8 @@ def test_gradient_at_the_anchor_is_zero():
 @pytest.mark.parametrize(
     ("mask", "decayed"),
     [
-        (None, "wwb"),
+        (None, "h"),
+        (True, "wwb"),
         ({"body": True, "head": {"w": True, "b": False}}, "ww"),
         ({"body": True, "head": False}, "w"),
         (lambda p: jax.tree.map(lambda x: x.ndim > 1, p), "h"),
@@ -132,7 +133,7 @@ def test_dtypes_are_those_of_the_parameters(maker):
     """And differences have the precision of float32: 1 + 2^-7 - (1 + 2^-9)."""
     w = {"w": jnp.array([1.0078125], jnp.bfloat16)}  # one step of bfloat16 above 1
     anchor = {"w": jnp.array([1 + 2**-9], jnp.float32)}
-    options = {"pretrained": anchor} if maker is l2_sp else {}
+    options = {"pretrained": anchor} if maker is l2_sp else {"mask": True}
     tx = maker(**options)
     r = regularizer(tx, w, w, w)["w"]
     assert r.dtype == jnp.bfloat16
@@ -144,7 +145,7 @@ def test_dtypes_are_those_of_the_parameters(maker):
 
 def test_complex_and_float64():
     z = {"w": jnp.array([3 + 4j])}
-    chex.assert_trees_all_equal(regularizer(l2(0.5), z, z, z), {"w": z["w"] / 2})
+    chex.assert_trees_all_equal(regularizer(l2(0.5, True), z, z, z), {"w": z["w"] / 2})
     with jax.enable_x64(True):
         tiny = {"w": jnp.array([1.0 + 2**-40])}
         r = regularizer(l2_sp(), {"w": jnp.array([1.0])}, tiny, tiny)["w"]

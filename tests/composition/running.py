@@ -189,7 +189,7 @@ def run(row, form):
         anchor = None if row.at_init else jax.tree.map(lambda x: x[0], anchors)
         head = optax.chain(l2_sp(alpha=1.0, pretrained=anchor), head)
     elif form == "mix":
-        head = optax.chain(mix_regularizers(l2_sp(), l2()), head)
+        head = optax.chain(mix_regularizers(l2_sp(), l2(mask=True)), head)
     tx = row.build(head, optax.sgd(ref.RATE))
     trainer = row.trainer()
 

@@ -355,7 +355,7 @@ BEFORE = (
     ),
     Row(
         "`mix_regularizers` of this package",
-        before(dtnh_jax.mix_regularizers(dtnh_jax.l2())),
+        before(dtnh_jax.mix_regularizers(dtnh_jax.l2(mask=True))),
         ref.mixed_with_decay,
         *(RIGHT, RIGHT, Raises(TypeError, "l2_sp makes the pair")),
         "The regularizer's gradient is one more member. Put `l2_sp` inside it.",
