@@ -10,7 +10,7 @@ PACKAGES := -e '.[experiments,benchmarks,docs]' --group dev
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow coverage test-oldest test-clients lint format docs linkcheck bench dist clean help
+.PHONY: demo test test-slow coverage test-oldest test-clients lint format docs linkcheck bench gpu dist clean help
 
 # BUSY is left behind only where an installation was interrupted: packages may then be
 # half written in a way that pip does not see, so the environment is made anew.
@@ -65,8 +65,12 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html
 linkcheck: $(STAMP)  ## look whether the links that leave the pages lead somewhere
 	$(RUN) -m sphinx -b linkcheck docs docs/_build/linkcheck
 
-bench: $(STAMP)  ## measure what a step costs; fills benchmarks/README.md
+bench: $(STAMP)  ## measure what DTNH costs; fills benchmarks/README.md
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks report
+
+gpu: $(STAMP)  ## test and measure what is worth most on a GPU, in ten minutes
+	$(RUN) -m benchmarks gpu
 	$(RUN) -m benchmarks report
 
 dist: $(STAMP)  ## build the sdist and the wheel into dist/, and check them

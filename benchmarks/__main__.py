@@ -1,44 +1,102 @@
 """The command line: ``python -m benchmarks --help``."""
 
+import argparse
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-import tyro
-from rich.console import Console
-
-from benchmarks.collectives import Collectives
-from benchmarks.compile import Compile
-from benchmarks.import_time import ImportTime
-from benchmarks.peers import Peers
-from benchmarks.projection import Projection
-from benchmarks.report.page import Report
-from benchmarks.scaling import Scaling
-from benchmarks.step import Step
+from benchmarks import (
+    compile,
+    gpu,
+    gpu_tests,
+    memory,
+    peers,
+    provenance,
+    records,
+    step,
+    update,
+)
+from benchmarks.records import Record
+from benchmarks.report import page
 from experiments.errors import InputError
 
-TOGETHER = (Step, Projection, Compile, Scaling, Collectives, ImportTime)
-# Peers by name only: they need packages that nothing else here does.
-COMMANDS = {benchmark.name: benchmark for benchmark in (*TOGETHER, Peers)}
+TOGETHER = {
+    "step": step,
+    "update": update,
+    "compile": compile,
+    "memory": memory,
+    "peers": peers,
+}
+BENCHMARKS = {**TOGETHER, "gpu_tests": gpu_tests}
 
 
-def main(arguments: list[str]) -> None:
-    if not arguments or arguments == ["--quick"]:
-        # A process each: memory that one leaves behind cannot slow down the next.
-        for benchmark in TOGETHER:
-            command = [sys.executable, "-m", "benchmarks", benchmark.name, *arguments]
-            subprocess.run(command, check=True)
-        return
-    config = tyro.extras.subcommand_cli_from_dict(
-        {**COMMANDS, "report": Report}, prog="python -m benchmarks", args=arguments
-    )
-    console = Console()
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
     try:
-        written = config.run(console)
+        if options.name == "report":
+            return page.report(records.FOLDER, check=options.check)
+        if options.name in BENCHMARKS:
+            run(options.name, options.quick, options.commit, records.FOLDER)
+            return 0
+        rest = ["--quick"] * options.quick
+        rest += ["--commit", options.commit] if options.commit else []
+        if not options.quick:
+            provenance.clean_commit(options.commit)  # before time is lost
+        if options.name == "gpu":
+            return gpu.run(rest)
+        # A process each: memory that one leaves behind cannot slow down the next.
+        commands = [[sys.executable, "-m", "benchmarks", x, *rest] for x in TOGETHER]
+        return max(subprocess.run(command).returncode for command in commands)
     except InputError as error:
-        sys.exit(f"error: {error}")
-    if written is not None:
-        console.print(f"wrote: {written}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run(name: str, quick: bool, commit: str | None, folder: Path) -> None:
+    """Measures one benchmark, and writes what there is after every case.
+
+    Args:
+      name: of the benchmark.
+      quick: the smallest cases, to see whether it runs; nothing is written.
+      commit: what a copy without git is of; else it is looked up.
+      folder: for the record.
+
+    Raises:
+      InputError: if the tree has uncommitted changes.
+    """
+    commit = None if quick else provenance.clean_commit(commit)
+    began, rows, where = time.perf_counter(), [], {}
+
+    def write(complete: bool) -> None:
+        if commit is not None:
+            # Not before the first rows: tests are run before JAX takes the device.
+            where.update(where or provenance.machine())
+            record = Record(name, where, commit, records.today(), complete, rows)
+            record.write(folder)
+
+    for found in BENCHMARKS[name].measure(quick):
+        rows += found
+        for row in found:
+            print(f"{time.perf_counter() - began:4.0f} s  {page.in_words(row)}")
+        sys.stdout.flush()
+        write(complete=False)
+    write(complete=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [*BENCHMARKS, "report", "gpu"]
+    parser.add_argument("name", nargs="?", choices=names, help="default: all")
+    parser.add_argument(
+        "--quick", action="store_true", help="try the smallest cases; write nothing"
+    )
+    parser.add_argument("--commit", help="what a copy without git is of")
+    parser.add_argument(
+        "--check", action="store_true", help="report: only look for what is out of date"
+    )
+    return parser
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,115 +1,84 @@
-"""DTNH and methods for several losses in PyTorch, each against its own plain step.
+"""DTNH and other methods for two gradients, each against its own plain step.
 
 ResNet-18, SGD with momentum, L2-SP and distillation of the last feature map, the
-teacher's map computed beforehand. In PyTorch, which runs without `torch.compile`: one
-backward pass of the sum, TorchJD (`autojac.backward`, `jac_to_grad`) with four of its
-aggregators, and PCGrad written by hand with two backward passes. In JAX: the sum, and
-`dtnh`. The plain step of JAX adds L2-SP's gradient by hand, that of PyTorch has
-autograd do it. PyTorch runs first, in a process of its own.
+teacher's map computed beforehand. In JAX: `dtnh`, the steady rule, the same projection
+written naively over two long vectors, and Bloop's rule written in Optax; also what a
+user would pick instead, weight decay or no regularizer. In PyTorch, which runs without
+`torch.compile`: TorchJD (`autojac.backward`, `jac_to_grad`) with four of its
+aggregators, PCGrad by hand with two backward passes, and SPD, which takes back part of
+the optimizer's step. PyTorch runs first, in a process of its own; it needs
+`pip install -e '.[peers]'`, and is left out without it.
 
-A ratio says what the two gradients and their combination cost within one framework.
-The milliseconds do not compare the frameworks: the layouts of images differ, and
-neither is tuned.
+A ratio says what a method costs within one framework: the plain step has one backward
+pass of the sum, and in JAX adds L2-SP's gradient by hand. The milliseconds do not
+compare the frameworks: the layouts of images differ, and neither is tuned. Temporary MB
+are XLA's; in PyTorch, the peak of one step above what was in use before it.
 """
 
-import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from benchmarks import comparison
-from benchmarks.benchmark import Timed
-from benchmarks.comparison import compared
-from benchmarks.process import printed
-from benchmarks.programs.models import Size
-from benchmarks.programs.tasks import L2_SP, LAST_MAP, Task
-from benchmarks.programs.workload import workload
-from benchmarks.records import Row
-from benchmarks.tables import Table
-from experiments.errors import InputError
+from benchmarks import goals
+from benchmarks.programs.networks import Network, Size
+from benchmarks.programs.steps import distillation_steps, l2_sp_steps
+from benchmarks.provenance import ROOT
+from benchmarks.rows import Pair, Row, measured, row
+from benchmarks.timing import quartiles, ratio
 
-OURS = ("dtnh, global", "dtnh, layer")
+TITLE = "Compared with other implementations"
+TABLES = {"L2-SP": "L2-SP: time.", "last map": "Distillation: time."}
+GROWTH: dict[str, tuple[str, ...]] = {}
 
-
-@dataclasses.dataclass(frozen=True)
-class Peers(Timed):
-    """Time dtnh() and TorchJD, each against the plain step; about five minutes."""
-
-    name = "peers"
-
-    pixels: int = 96
-    """Height and width of the images."""
-    batch: int = 8
-    """Images in a batch."""
-    seconds: float = 40.0
-    """Time for the calls of each framework and regularizer, all methods together."""
-
-    def measure(self, console: Console) -> Iterator[Row]:
-        """As in every benchmark.
-
-        Raises:
-          InputError: if PyTorch or TorchJD is not installed.
-        """
-        check_installed()
-        size = Size(32, 2) if self.quick else Size(self.pixels, self.batch)
-        found = self._in_torch(size)
-        console.print("done: PyTorch")
-        for task in (L2_SP, LAST_MAP):
-            yield from _torch_rows(task, found["times"][task.title], found["versions"])
-            yield from self._in_jax(task, size)
-
-    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
-        return {"peers": comparison.table(rows)}
-
-    def _in_torch(self, size: Size) -> dict[str, Any]:
-        seconds, least = self.repetitions
-        options = {**dataclasses.asdict(size), "seconds": seconds, "least": least}
-        module = "benchmarks.programs.torch_steps"
-        return json.loads(printed("-m", module, json.dumps(options)))
-
-    def _in_jax(self, task: Task, size: Size) -> Iterator[Row]:
-        load = workload("resnet18", size)
-        programs = task.programs(load, OURS)
-        times = self.time(programs)
-        for name in OURS:
-            yield compared(
-                f"{task.title}, JAX",
-                name,
-                task.reference,
-                times,
-                programs,
-                floor=task.floor,
-                target=task.target,
-                extra={"framework": "JAX"},
-            )
+NEEDED = ("torch", "torchjd", "qpsolvers", "quadprog")
 
 
-def check_installed() -> None:
-    """Raises InputError if a package of the extra "peers" is missing."""
-    needed = ("torch", "torchjd", "qpsolvers", "quadprog")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+def measure(quick: bool) -> Iterator[list[Row]]:
+    """The rows of PyTorch, then those of JAX, for each regularizer."""
+    size = Size(32, 2) if quick else Size(96, 8)
+    seconds = 0 if quick else 15
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(
-            f"the benchmark peers needs {', '.join(missing)}, not installed here; "
-            "install with: pip install -e '.[peers]'"
-        )
+        print(f"left out for want of {', '.join(missing)}: the peers in PyTorch")
+    else:
+        yield _in_torch(size, seconds)
+    network = Network("ResNet-18", size)
+    for task, plain, make, goal in (
+        ("L2-SP", "by hand", l2_sp_steps, goals.L2_SP_STEP),
+        ("last map", "joint loss", distillation_steps, goals.DISTILLATION),
+    ):
+        steps = make(network)
+        others = [name for name in steps if name != plain]
+        pairs = [Pair(x, plain, goal if x == "dtnh" else None) for x in others]
+        yield measured(steps, seconds=seconds).rows(task, "JAX", pairs)
 
 
-def _torch_rows(
-    task: Task, seconds: dict[str, list[float]], versions: dict[str, str]
-) -> Iterator[Row]:
-    """Of what ran in PyTorch, which compiles nothing and says nothing of its memory."""
-    times = {name: np.array(x) for name, x in seconds.items()}
-    reference, *others = times
-    for name in others:
-        yield compared(
-            f"{task.title}, PyTorch",
-            name,
-            reference,
-            times,
-            extra={"framework": "PyTorch", **versions},
-        )
+def _in_torch(size: Size, seconds: float) -> list[Row]:
+    options = {"pixels": size.pixels, "batch": size.batch, "seconds": seconds}
+    command = [sys.executable, "-m", "benchmarks.programs.torch_steps"]
+    done = subprocess.run(
+        [*command, json.dumps(options)], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    found = json.loads(done.stdout)
+    return [
+        _torch_row(task, found["versions"], Pair(ours, plain), methods)
+        for task, methods in found["tasks"].items()
+        for plain, *others in [list(methods)]
+        for ours in others
+    ]
+
+
+def _torch_row(task: str, case: str, pair: Pair, methods: dict[str, Any]) -> Row:
+    times = {name: np.array(x["seconds"]) for name, x in methods.items()}
+    figures = {
+        "ms": {name: quartiles(1e3 * x)["median"] for name, x in times.items()},
+        "temporary MB": {name: x["peak_mb"] for name, x in methods.items()},
+    }
+    return row(
+        task, case, pair, ratio(times[pair.ours], times[pair.reference]), figures
+    )

@@ -1,79 +1,58 @@
-"""What a benchmark found, and on what machine: JSON files in ``benchmarks/results``."""
+"""What a benchmark found on one device: JSON files in ``benchmarks/results``."""
 
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import commit, machine
+from benchmarks.provenance import ROOT
 
-FOLDER = Path("benchmarks/results")
-# The tables of each benchmark know what its rows hold.
-Row = Mapping[str, Any]
+FOLDER = ROOT / "benchmarks" / "results"
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """All rows of one benchmark on one machine.
+    """All rows of one benchmark on one device.
 
     Attributes:
       benchmark: its name, as on the command line.
-      machine: see :func:`benchmarks.machine.machine`.
-      commit: of the code that ran, "-dirty" behind it if files differed from it.
+      machine: see :func:`benchmarks.provenance.machine`.
+      commit: of the code that ran.
       date: day of the run, ISO 8601, UTC.
-      options: the benchmark's options.
-      rows: what it found.
+      complete: False where the run was cut.
+      rows: what it found; each benchmark's tables know what they hold.
     """
 
     benchmark: str
     machine: dict[str, Any]
     commit: str
     date: str
-    options: dict[str, Any]
-    rows: Sequence[Row]
+    complete: bool
+    rows: Sequence[Any]
 
     @property
     def device(self) -> str:
         """The device's name: for a CPU the processor's."""
         return self.machine["cpu" if self.machine["platform"] == "cpu" else "device"]
 
-    @property
-    def stem(self) -> str:
-        """What the names of its files begin with: ``BENCHMARK-DEVICE``."""
-        return f"{self.benchmark}-{self.machine['device'].lower().replace(' ', '-')}"
+    def write(self, folder: Path) -> Path:
+        """Writes ``folder/BENCHMARK-DEVICE.json`` in one piece; returns its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        device = self.machine["device"].lower().replace(" ", "-")
+        path = folder / f"{self.benchmark}-{device}.json"
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        return unfinished.replace(path)
 
 
-def write(
-    benchmark: str, options: dict[str, Any], rows: Sequence[Row], folder: Path
-) -> Path:
-    """Writes ``folder/BENCHMARK-DEVICE.json``, and returns its path.
-
-    Args:
-      benchmark: its name, as on the command line.
-      options: its options.
-      rows: what it found.
-      folder: made where it is missing.
-    """
-    record = Record(
-        benchmark=benchmark,
-        machine=machine(),
-        commit=commit(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        options=options,
-        rows=rows,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.stem}.json"
-    text = json.dumps(dataclasses.asdict(record), indent=1, default=str)
-    path.write_text(text + "\n")
-    return path
+def today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def read(benchmark: str, folder: Path) -> list[Record]:
-    """The records of one benchmark, one a device; the CPU's first."""
-    paths = sorted(folder.glob(f"{benchmark}-*.json"))
+def read(folder: Path) -> list[Record]:
+    """All records; those of CPUs first."""
+    paths = sorted(folder.glob("*.json"))
     records = [Record(**json.loads(path.read_text())) for path in paths]
-    records = [record for record in records if record.benchmark == benchmark]
     return sorted(records, key=lambda record: record.machine["platform"] != "cpu")

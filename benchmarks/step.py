@@ -1,129 +1,108 @@
-"""The whole training step with DTNH, compared with the same regularizer without it.
+"""The whole training step, with DTNH and with the same regularizer without it.
 
-L2-SP: `chain(l2_sp(), dtnh(), optimizer)` against the same gradient plus
-`alpha * (w - w0)`, added by hand. Distillation: `pair_value_and_grad` and `dtnh`
-against one backward pass of the sum of loss and penalty. Two gradients take two
-backward passes, and a backward pass costs about twice the forward pass: in FLOPs, the
-floor is 5/3 of the joint step where the teacher's outputs are computed beforehand, 3/2
-where its forward pass is part of both steps. A penalty on early maps does not propagate
-back through the layers after them and costs less.
+L2-SP: `chain(l2_sp(), dtnh(), optimizer)`, compared with `alpha * (w - w0)` added to
+the gradient by hand. The steady rule: `chain(mix_regularizers(l2_sp(), l2()),
+dtnh_sgd(lr))`, or `dtnh_adamw(lr)`, compared with the optimizer alone and with L2-SP by
+hand. Distillation of the last feature map: `pair_value_and_grad` and `dtnh`, compared
+with one backward pass of the sum of loss and penalty. Two gradients take two backward
+passes, and a backward pass costs about twice the forward pass: in FLOPs, the floor is
+5/3 of the joint step where the teacher's outputs are computed beforehand, 3/2 where its
+forward pass is part of both steps.
 
 Forward pass, backward passes, optimizer and BatchNorm statistics are one jitted
-function, whose parameters and optimizer state are donated. The pretrained parameters
-are arguments of it: `l2_sp` has them in its state. Images are noise; ResNets train with
-SGD and momentum, the vision transformer with AdamW. FLOPs are XLA's count for the
-compiled step, the same in every run. What L2-SP costs more with DTNH is work on
-parameters, which does not grow with the batch; the sweep over batches shows from which
-batch on it no longer matters.
+function, whose parameters and optimizer state are donated. Images are noise; ResNets
+train with SGD and momentum, vision transformers with AdamW. What L2-SP and the steady
+rule cost is work on parameters, which does not grow with the batch; the sweep over
+batches shows from which batch on it no longer matters.
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from rich.console import Console
+from benchmarks import goals
+from benchmarks.goals import on_cpu
+from benchmarks.programs.networks import Network, Size
+from benchmarks.programs.steps import distillation_steps, l2_sp_steps
+from benchmarks.rows import Measured, Pair, Row, measured, row
 
-from benchmarks import comparison
-from benchmarks.benchmark import Timed
-from benchmarks.comparison import compared
-from benchmarks.programs import models
-from benchmarks.programs.models import Size
-from benchmarks.programs.tasks import (
-    ALL_MAPS,
-    L2_SP,
-    LAST_MAP,
-    LOGITS,
-    TEACHER_IN_STEP,
-    Task,
-)
-from benchmarks.programs.workload import workload
-from benchmarks.records import Row
-from benchmarks.tables import Table
-from benchmarks.timing import Program
-
-# Network, size, task, and which of the task's steps to hold against its reference.
-Case = tuple[str, Size, Task, tuple[str, ...]]
-
-TASKS: dict[str, tuple[Task, ...]] = {
-    "resnet18": (L2_SP, LAST_MAP, TEACHER_IN_STEP, ALL_MAPS, LOGITS),
-    "resnet50": (L2_SP, LAST_MAP),
-    "vit": (L2_SP, LAST_MAP, TEACHER_IN_STEP, LOGITS),
-    "tiny": (L2_SP, TEACHER_IN_STEP),
+TITLE = "A training step"
+TABLES = {
+    "time": "Time of a step.",
+    "batch": "By the size of the batch.",
+    "temporaries": "Memory besides arguments and results.",
 }
-SWEPT = "vit"
-USUAL = ("dtnh, global",)
-EVERY = ("no regularizer", "dtnh, global", "dtnh, layer")
+GROWTH = {"batch": ("ms",)}
+
+L2_SP, LAST_MAP, TEACHER = "L2-SP", "last map", "last map, teacher"
+PAIRS = {
+    L2_SP: (
+        Pair("dtnh", "by hand", goals.L2_SP_STEP),
+        Pair("steady rule", "no regularizer", goals.STEADY_STEP),
+        Pair("steady rule", "by hand"),
+    ),
+    LAST_MAP: (Pair("dtnh", "joint loss", goals.DISTILLATION),),
+    TEACHER: (Pair("dtnh", "joint loss", goals.TEACHER),),
+}
+FLOORS = {L2_SP: 1.0, LAST_MAP: 5 / 3, TEACHER: 3 / 2}
+
+# XLA's CPU backend takes tens of times as long for a 3x3 convolution of maps of 2x2 as
+# of 3x3, so that at 96 pixels a ResNet is faster there than at 64 or 32.
+CPU = (
+    ("ResNet-50", Size(96, 8), (L2_SP, LAST_MAP)),
+    ("ResNet-18", Size(96, 16), (LAST_MAP, TEACHER)),
+    ("small ViT", Size(32, 32), (L2_SP, LAST_MAP, TEACHER)),
+)
+# In order of worth: there may be no time for all of it.
+ACCELERATOR = (
+    ("ResNet-50", Size(224, 64), (L2_SP,)),
+    ("ViT-B/16", Size(224, 64), (L2_SP, TEACHER)),
+    ("ResNet-50", Size(224, 64), (TEACHER, LAST_MAP)),
+    ("ViT-B/16", Size(224, 64), (LAST_MAP,)),
+)
+QUICK = (("tiny ViT", Size(8, 2), (L2_SP, TEACHER)),)
+BATCHES = (1, 8, 64)
 
 
-@dataclasses.dataclass(frozen=True)
-class Step(Timed):
-    """Time whole training steps with dtnh() and without; about eight minutes."""
-
-    name = "step"
-
-    networks: tuple[str, ...] = ("resnet18", "resnet50", "vit")
-    """Which networks: resnet18, resnet50, vit, tiny."""
-    pixels: int | None = None
-    """Height and width of the images; by default what suits the machine."""
-    batch: int | None = None
-    """Images in a batch; by default what suits the machine."""
-    sweep: tuple[int, ...] = (1, 8, 32, 128)
-    """Batches at which the vision transformer is timed besides."""
-    seconds: float = 10.0
-    """Time for the calls of each network and regularizer."""
-
-    def measure(self, console: Console) -> Iterator[Row]:
-        for network, size, task, ours in self._cases():
-            load = workload(network, size)
-            programs = task.programs(load, ours)
-            times = self.time(programs)
-            for name in ours:
-                with_dtnh = name != "no regularizer"
-                yield compared(
-                    f"{load.title}, {task.title}",
-                    name,
-                    task.reference,
-                    times,
-                    programs,
-                    floor=task.floor if with_dtnh else None,
-                    target=task.target if with_dtnh else None,
-                    extra=_counted(programs[name], programs[task.reference]),
-                )
-            console.print(f"done: {load.title}, {task.title}")
-
-    def tables(self, rows: Sequence[Row]) -> dict[str, Table]:
-        return {"training step": comparison.table(rows, ["FLOPs ratio"])}
-
-    def _cases(self) -> list[Case]:
-        names = ("tiny",) if self.quick else self.networks
-        sizes = {name: self._size(name) for name in names}
-        cases: list[Case] = [
-            (name, sizes[name], task, EVERY if task is L2_SP else USUAL)
-            for name in names
-            for task in TASKS[name]
-        ]
-        if SWEPT in names:
-            cases += [
-                (SWEPT, dataclasses.replace(sizes[SWEPT], batch=batch), task, USUAL)
-                for batch in self.sweep
-                for task in (L2_SP, LAST_MAP)
+def measure(quick: bool) -> Iterator[list[Row]]:
+    """The rows of each network and regularizer; then of each batch."""
+    for name, size, tasks in QUICK if quick else CPU if on_cpu() else ACCELERATOR:
+        network = Network(name, size)
+        for task in tasks:
+            case = f"{network.title}, {task}"
+            found = _measured(network, task, 0 if quick else 10)
+            yield [
+                *found.rows("time", case, PAIRS[task], floor=FLOORS[task]),
+                *_temporaries(case, found, PAIRS[task]),
             ]
-        return cases
-
-    def _size(self, network: str) -> Size:
-        usual = models.find(network).size()
-        return Size(self.pixels or usual.pixels, self.batch or usual.batch)
-
-
-def _counted(ours: Program, reference: Program) -> dict[str, float | None]:
-    """What XLA says of the compiled steps, the same in every run; None if nothing."""
-    flops, without = _flops(ours), _flops(reference)
-    memory = ours.executable.memory_analysis()
-    return {
-        "FLOPs ratio": flops / without if flops and without else None,
-        "GFLOPs": flops / 1e9 if flops else None,
-        "result MB": memory and memory.output_size_in_bytes / 1e6,
-    }
+    name, pixels = ("small ViT", 32) if on_cpu() else ("ViT-B/16", 224)
+    for batch in (1, 2) if quick else BATCHES:
+        size = Size(8, batch) if quick else Size(pixels, batch)
+        network = Network("tiny ViT" if quick else name, size)
+        found = _measured(network, L2_SP, 0 if quick else 3)
+        pairs = [Pair(x.ours, x.reference) for x in PAIRS[L2_SP][:2]]
+        yield found.rows("batch", network.title, pairs, axis=("batch", batch))
 
 
-def _flops(program: Program) -> float | None:
-    return (program.executable.cost_analysis() or {}).get("flops")
+def _measured(network: Network, task: str, seconds: float) -> Measured:
+    if task == L2_SP:
+        steps = l2_sp_steps(network)
+    else:
+        steps = distillation_steps(network, teacher_in_step=task == TEACHER)
+    names = {name for pair in PAIRS[task] for name in pair[:2]}
+    needed = {name: make for name, make in steps.items() if name in names}
+    return measured(needed, seconds=seconds)
+
+
+def _temporaries(case: str, found: Measured, pairs: tuple[Pair, ...]) -> list[Row]:
+    """Where XLA says how large they are."""
+    megabytes = found.figures["temporary MB"]
+    rows = []
+    for ours, reference, _ in pairs:
+        mine, other = megabytes[ours], megabytes[reference]
+        if mine is not None and other:
+            # Two backward passes need more than one; that is no copy of a tree.
+            goal = (
+                goals.STEP_MEMORY if (ours, reference) == ("dtnh", "by hand") else None
+            )
+            pair, figures = Pair(ours, reference, goal), {"MB": megabytes}
+            rows.append(row("temporaries", case, pair, mine / other, figures))
+    return rows

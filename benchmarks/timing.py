@@ -1,9 +1,9 @@
-"""Times compiled functions side by side."""
+"""Compiles programs, and times them side by side."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -19,48 +19,55 @@ class Quartiles(TypedDict):
     high: float
 
 
+class Function(NamedTuple):
+    """What to compile.
+
+    Attributes:
+      call: returns a tuple if anything is donated.
+      args: its arguments; arrays or shapes, or pytrees of them.
+      donated: how many of them are donated. As many results take their place in the
+        next call, as parameters and optimizer state do in training.
+    """
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    donated: int = 0
+
+
 class Program:
     """A compiled function with its arguments: call it to run it once.
 
-    The first ``donated`` arguments are donated, and the first ``donated`` results take
-    their place in the next call, as parameters and optimizer state do in training. A
-    pure function takes space for its result this way, as an argument it does not use:
-    ``lambda out, g, r: (g + r,)`` with ``donated=1``. Without that, a call pays for
-    fresh memory, which on a CPU costs several times what the arithmetic does.
-
-    Args:
-      function: what to compile; returns a tuple if anything is donated.
-      *args: its arguments; arrays, or pytrees of them. Those to be donated are copied.
-      donated: how many of them are donated.
+    A pure function takes space for its result as a donated argument it does not use:
+    ``lambda out, g, r: (g + r,)``. Without that, a call pays for fresh memory, which on
+    a CPU costs several times what the arithmetic does.
 
     Attributes:
-      trace_seconds: time for tracing and lowering.
-      compile_seconds: time for XLA's compilation.
+      compile_s: seconds of tracing, lowering and XLA's compilation.
+      executable: what XLA made.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any, donated: int = 0):
-        jitted = jax.jit(function, donate_argnums=range(donated), keep_unused=True)
+    def __init__(self, function: Function):
+        call, args, donated = function
+        jitted = jax.jit(call, donate_argnums=range(donated), keep_unused=True)
         jax.clear_caches()  # or what an earlier program left would shorten the times
-        began = time.perf_counter()
-        lowered = jitted.lower(*args)
-        self.trace_seconds = time.perf_counter() - began
-        began = time.perf_counter()
         with _no_persistent_cache():
-            self.executable = lowered.compile()
-        self.compile_seconds = time.perf_counter() - began
-        self._carried = jax.tree.map(jnp.copy, args[:donated])
+            began = time.perf_counter()
+            self.executable = jitted.lower(*args).compile()
+            self.compile_s = time.perf_counter() - began
+        abstract = isinstance(jax.tree.leaves(args)[0], jax.ShapeDtypeStruct)
+        self._carried = None if abstract else jax.tree.map(jnp.copy, args[:donated])
         self._fixed = args[donated:]
 
     def __call__(self) -> Any:
-        """Runs once; does not wait for the result."""
-        result = self.executable(*self._carried, *self._fixed)
-        if self._carried:
-            self._carried = result[: len(self._carried)]
+        """Runs once; does not wait for the result. Not for shapes."""
+        carried = self._carried or ()
+        result = self.executable(*carried, *self._fixed)
+        self._carried = result[: len(carried)] if carried else ()
         return result
 
     @property
     def temporary_mb(self) -> float | None:
-        """Memory beside arguments and results, in MB; None where XLA does not say."""
+        """Memory besides arguments and results, in MB; None where XLA does not say."""
         memory = self.executable.memory_analysis()
         return None if memory is None else memory.temp_size_in_bytes / 1e6
 
@@ -82,33 +89,31 @@ def _enable_cache(enabled: bool) -> None:
 
 
 def interleaved(
-    programs: Mapping[str, Callable[[], Any]], *, seconds: float, least: int
+    programs: Mapping[str, Callable[[], Any]], *, seconds: float, least: int = 7
 ) -> dict[str, np.ndarray]:
     """Seconds of each call, ``[repetitions]`` for each program.
 
-    Each repetition runs every program once, in a new random order: a slow moment of
-    the machine falls on all of them alike, and none always follows the same other.
-    Each is run twice before its time counts.
+    Each repetition runs every program once, in a new random order. Each is run twice
+    before its time counts.
 
     Args:
       programs: what to run, by name; a :class:`Program` or any other function.
       seconds: repetitions go on until this much time has passed,
-      least: and until there are this many of them.
+      least: and until there are this many of them; 0 seconds are a trial of three.
     """
+    least = least if seconds else 3
     order = np.random.default_rng(0)
     names = list(programs)
     for program in [*programs.values()] * 2:
         jax.block_until_ready(program())
     times: dict[str, list[float]] = {name: [] for name in names}
     ends = time.perf_counter() + seconds
-    repetition = 0
-    while repetition < least or time.perf_counter() < ends:
+    while len(times[names[0]]) < least or time.perf_counter() < ends:
         for name in order.permutation(names):
             began = time.perf_counter()
             jax.block_until_ready(programs[name]())
             times[name].append(time.perf_counter() - began)
-        repetition += 1
-    return {name: np.array(seconds) for name, seconds in times.items()}
+    return {name: np.array(x) for name, x in times.items()}
 
 
 def quartiles(values: np.ndarray) -> Quartiles:
@@ -119,10 +124,3 @@ def quartiles(values: np.ndarray) -> Quartiles:
 def ratio(ours: np.ndarray, reference: np.ndarray) -> Quartiles:
     """Of the ratios within each repetition, both ``[repetitions]``."""
     return quartiles(ours / reference)
-
-
-def device_peak_mb() -> float | None:
-    """Most memory in use on the device so far, in MB; None where it does not say."""
-    stats = jax.devices()[0].memory_stats()
-    peak = (stats or {}).get("peak_bytes_in_use")
-    return None if peak is None else peak / 1e6

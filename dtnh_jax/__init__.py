@@ -12,7 +12,6 @@ from dtnh_jax._pair import GradientPair
 from dtnh_jax._penalties import feature_distillation, l2_sp_penalty, logit_distillation
 from dtnh_jax._plot import plot_conflict
 from dtnh_jax._projection import project_conflict
-from dtnh_jax._reference import Reference
 from dtnh_jax._regularizers import L2SpState, l2, l2_sp
 from dtnh_jax._report import conflict_report, skip_report
 from dtnh_jax._skip import NotFinite, SkipState, skip_nonfinite
@@ -28,7 +27,6 @@ __all__ = [
     "L2SpState",
     "MixState",
     "NotFinite",
-    "Reference",
     "SkipState",
     "conflict_report",
     "dtnh",

@@ -14,7 +14,7 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     momentum: float | jax.Array | None = None,
     nesterov: bool = False,
     *,
-    weight: optax.ScalarOrSchedule = 10.0,
+    weight: optax.ScalarOrSchedule = 1.0,
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",
     reference_decay: float | jax.Array | None = 0.99,
@@ -27,7 +27,8 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
     gradient and :math:`r'` what :func:`dtnh` keeps of the regularizer. The defaults are
     the steady rule: in each layer, conflict is judged against the average gradient of
-    the steps before, and what the optimizer makes of that average caps :math:`r'`.
+    the steps before, :math:`r'` is at most as long as :math:`u`, and :math:`u + r'` is
+    shortened to the length of :math:`u` where it is longer.
 
     Args:
       learning_rate: step size η, a number or a schedule.
@@ -72,7 +73,7 @@ def dtnh_adamw(  # noqa: D417
     b2: float | jax.Array = 0.999,
     eps: float | jax.Array = 1e-8,
     *,
-    weight: optax.ScalarOrSchedule = 10.0,
+    weight: optax.ScalarOrSchedule = 1.0,
     weight_decay: float | jax.Array = 0.0,
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",

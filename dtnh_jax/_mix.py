@@ -1,10 +1,11 @@
-"""Several regularizers as one, each scaled to unit norm."""
+"""Several regularizers as one, each scaled to a root mean square of 1."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dtnh_jax import _axes, _checks, _groups, _precision, _projection, _sums, _trees
@@ -22,11 +23,12 @@ def mix_regularizers(
     weights: Sequence[float | jax.Array] | None = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Mixes several regularizers into one, with each gradient scaled to unit norm.
+    r"""Mixes several regularizers into one, each gradient scaled to unit RMS.
 
-    .. math:: r = \sum_i w_i \frac{r_i}{\|r_i\|}
+    .. math:: r = \sum_i w_i \frac{r_i}{\mathrm{rms}(r_i)}
 
-    with the norms taken over the whole tree.
+    with the root mean squares taken over the whole tree: whatever the size of the
+    network, entries are about as large as those of Adam's updates.
 
     Args:
       *makers: transformations that turn the empirical gradient into a
@@ -54,8 +56,8 @@ def mix_regularizers(
       >>> grads = {"w": jnp.array([1.0, 0.0])}
       >>> params = {"w": jnp.array([3.0, 4.5])}
       >>> pair, state = mix.update(grads, state, params)
-      >>> [f"{x:.2f}" for x in pair.regularizer["w"]]  # [0, 1] + [3, 4.5] / 5.41
-      ['0.55', '1.83']
+      >>> [f"{x:.2f}" for x in pair.regularizer["w"]]  # [0, √2] + [3, 4.5] / 3.82
+      ['0.78', '2.59']
     """
     for i, maker in enumerate(makers):
         _checks.transformation(f"makers[{i}]", maker)
@@ -117,8 +119,12 @@ def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
     lowest = _sums.floor(lists[0], groups, axes, dtype)
+    (size,) = _sums.sizes(lists[0], groups, axes) if groups.names else (0,)
     factors = [
-        _projection.divide(jnp.asarray(w, dtype), _sums.norms(square, lowest)[0])
+        _projection.divide(
+            jnp.asarray(w, dtype) * np.asarray(np.sqrt(size), dtype),
+            _sums.norms(square, lowest)[0],
+        )
         for w, square in zip(weights, squares, strict=True)
     ]
     # One scalar each, for the kernels of all arrays.

@@ -1,10 +1,10 @@
-"""The geometry of two gradients, and the projection.
+"""The geometry of two gradients and an update, the projection and the caps.
 
 In each group ``r' = r - min(0, cos) |r| / |m| m`` is the point nearest to ``r`` that
 does not oppose the reference ``m`` (Wan et al., 2019, equation 4).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,36 +21,64 @@ RULES = ("project", "drop", "ignore")
 
 
 class Geometry(NamedTuple):
-    """How the regularizer relates to the reference, by group, shape ``[K]``."""
+    """How regularizer, reference and update relate in each group, shape ``[K]``.
 
-    cosine: jax.Array  # of the angle between the two; 0 where either is zero
+    A cosine is 0 where either of the two is zero; it is None where the update is.
+    """
+
+    cosine: jax.Array  # of the angle between regularizer and reference
     reference: jax.Array  # its norm
     regularizer: jax.Array  # its norm
-    others: list[jax.Array]  # the norms of other lists of arrays
+    update: Any = None  # its norm
+    regularizer_update: Any = None  # cosine of the angle between these two
+    reference_update: Any = None  # likewise
 
 
 class Plan(NamedTuple):
-    """``r' = keep * r - push * m``, the weight included, by group, shape ``[K]``."""
+    """``d = scale * u + keep * r - push * m``, the weight included, by group, ``[K]``.
+
+    ``r'`` is ``(keep * r - push * m) / scale``.
+    """
 
     keep: jax.Array
     push: jax.Array  # not positive
     length: jax.Array  # |r'|
     removed: jax.Array  # share of the weighted regularizer, |λr - r'| / |λr|
+    scale: Any = None  # at most 1; None for 1
 
 
-def geometry(lists: list[Arrays], groups: Groups, axes: Axes) -> Geometry:
-    """Norms and cosine of reference, regularizer and others, with one collective."""
-    reference, regularizer, *_ = lists
-    dtype = _precision.accumulator([x for each in lists for x in each])
-    once = list({id(each): each for each in lists}.values())
-    pairs = [(each, each) for each in once] + [(reference, regularizer)]
-    *squares, dot = _sums.products(pairs, groups, axes, dtype)
-    lowest = _sums.floor(reference, groups, axes, dtype)
-    norm = {id(x): _sums.norms(s, lowest) for x, s in zip(once, squares, strict=True)}
-    m, r, *rest = (norm[id(each)] for each in lists)
-    # One division after the other: the product of two norms could underflow.
-    cosine = jnp.where(jnp.isinf(dot), jnp.nan, divide(divide(dot, m), r))
-    return Geometry(jnp.clip(cosine, -1, 1), m, r, rest)
+def geometry(
+    reference: Arrays,
+    regularizer: Arrays,
+    update: Arrays | None,
+    groups: Groups,
+    axes: Axes,
+) -> Geometry:
+    """Norms and cosines, with one collective."""
+    m, r, u = reference, regularizer, update
+    dtype = _precision.accumulator([x for each in (m, r, u or []) for x in each])
+    wanted = [(m, m), (r, r), (r, m)]
+    if u is not None:
+        wanted += [(u, u), (r, u), (m, u)]
+    # The update may be the reference itself.
+    once = {frozenset(map(id, pair)): pair for pair in wanted}
+    found = _sums.products(list(once.values()), groups, axes, dtype)
+    dot = dict(zip(once, found, strict=True))
+    lowest = _sums.floor(m, groups, axes, dtype)
+
+    def norm(a: Arrays) -> jax.Array:
+        return _sums.norms(dot[frozenset([id(a)])], lowest)
+
+    def cosine(a: Arrays, b: Arrays) -> jax.Array:
+        # One division after the other: the product of two norms could underflow.
+        product = dot[frozenset([id(a), id(b)])]
+        ratio = divide(divide(product, norm(b)), norm(a))
+        return jnp.clip(jnp.where(jnp.isinf(product), jnp.nan, ratio), -1, 1)
+
+    measured = Geometry(cosine(r, m), norm(m), norm(r))
+    if u is None:
+        return measured
+    return Geometry(*measured[:3], norm(u), cosine(r, u), cosine(m, u))
 
 
 def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
@@ -59,11 +87,18 @@ def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, norm))
 
 
-def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Plan:
+def plan(
+    geo: Geometry,
+    weight: Any,
+    on_conflict: str,
+    max_ratio: Any | None = None,
+    judged: Any = True,
+) -> Plan:
     """Decides how much to keep in each group, and how far to push it out of conflict.
 
-    ``weight`` is the scalar λ, ``on_conflict`` one of ``RULES``, and ``limit`` caps
-    ``|r'|``, shape ``[K]``, unless it is None.
+    ``weight`` is the scalar λ, ``on_conflict`` one of ``RULES``. With ``max_ratio``,
+    ``|r'|`` is at most so many times ``|u|``, and ``|d|`` at most ``|u|``. The
+    regularizer is left out where ``judged``, a scalar, is false.
     """
     weight = jnp.asarray(weight, geo.cosine.dtype)
     opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
@@ -71,47 +106,67 @@ def plan(geo: Geometry, weight: Any, on_conflict: str, limit: Any | None) -> Pla
     if on_conflict == "drop":
         keep = 1 + jnp.sign(opposed)
     size = weight * geo.regularizer
+    share = jnp.where(judged, jnp.ones_like(size), 0)
     length = size * keep
     if on_conflict == "project":
         # The rest has norm |r| * sine. The square of the cosine is known to within some
         # eps, so the sine is rounded up: the cap must not be exceeded.
         along = opposed
         length = size * jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(size.dtype).eps)
-    if limit is not None:
+    if max_ratio is not None:
+        limit = _precision.times(geo.update, jnp.asarray(max_ratio))
         within = length <= limit
-        share = jnp.where(within, 1, limit / jnp.where(within, 1, length))
-        keep, along = share * keep, share * along
-        length = share * length
+        share *= jnp.where(within, 1, limit / jnp.where(within, 1, length))
+    keep, along, length = share * keep, share * along, share * length
     # (r - r') / |r| = (1 - keep) * unit(r) + along * unit(reference)
     lost = 1 - keep
     square = lost**2 + 2 * lost * along * geo.cosine + along**2
     removed = jnp.where(geo.regularizer == 0, 0, jnp.sqrt(square))
     push = divide(along * size, geo.reference)
-    return Plan(weight * keep, push, length, removed)
+    if max_ratio is None:
+        return Plan(weight * keep, push, length, removed)
+    # |u + r'|² / |u|² = 1 + 2 <u, r'> / |u|² + |r'|² / |u|²
+    dot = keep * geo.regularizer_update - along * geo.reference_update
+    own = keep**2 - along**2  # (|r'| / |λr|)², not rounded up
+    ratio = divide(size, geo.update)
+    square = 1 + 2 * ratio * dot + ratio**2 * jnp.maximum(own, 0)
+    scale = jax.lax.rsqrt(jnp.maximum(square, 1))
+    return Plan(scale * weight * keep, scale * push, length, removed, scale)
 
 
-def remainders(
-    plan_: Plan, reference: Arrays, regularizer: Arrays, groups: Groups, axes: Axes
+def combine(
+    plan_: Plan,
+    update: Arrays | None,
+    reference: Arrays,
+    regularizer: Arrays,
+    groups: Groups,
+    axes: Axes,
 ) -> Iterator[jax.Array]:
-    """``r'``, array by array, in the accumulator's dtype."""
-    both = jax.lax.optimization_barrier(jnp.stack([plan_.keep, plan_.push]))
+    """``d``, array by array, in the dtype to which ``u`` and ``r`` promote.
+
+    Without an update ``r'`` alone, in the accumulator's dtype.
+    """
+    vectors = [plan_.keep, plan_.push, plan_.scale][: 2 if plan_.scale is None else 3]
+    both = jax.lax.optimization_barrier(jnp.stack(vectors))
     factors = dict(zip(groups.families, _sums.scalars(both, groups), strict=True))
     dtype = plan_.keep.dtype
-    arrays = zip(reference, regularizer, groups.slots, axes.stacked, strict=True)
-    for m, r, slot, names in arrays:
-        keep, push = (
+    bases: Sequence[Any] = update or [None] * len(reference)
+    arrays = zip(bases, reference, regularizer, groups.slots, axes.stacked, strict=True)
+    for u, m, r, slot, names in arrays:
+        keep, push, *scale = (
             _along(x, slot, m.shape, names) for x in factors[slot._replace(axis=None)]
         )
         kept = _precision.times(_precision.accumulate_in(dtype, r), keep)
         pushed = _precision.times(_precision.accumulate_in(dtype, m), push)
         # Even an exact zero, subtracted, would turn -0.0 into 0.0.
-        yield jnp.where(pushed == 0, kept, kept - pushed)
-
-
-def add(base: jax.Array, remainder: jax.Array, like: jax.Array) -> jax.Array:
-    """``d = u + r'`` for one array, in the dtype to which ``u`` and ``r`` promote."""
-    total = base.astype(remainder.dtype) + remainder
-    return total.astype(_precision.promoted([base, like]))
+        rest = jnp.where(pushed == 0, kept, kept - pushed)
+        if u is None:
+            yield rest
+            continue
+        base = u.astype(rest.dtype)
+        for factor in scale:
+            base = _precision.times(base, factor)
+        yield (base + rest).astype(_precision.promoted([u, r]))
 
 
 def _along(part: jax.Array, slot: Slot, shape: Any, names: Any) -> jax.Array:
@@ -172,6 +227,6 @@ def project_conflict(  # noqa: D417
     layout = _trees.Layout(pair.empirical)
     g, r = (layout.arrays(half) for half in pair)
     axes = _axes.find(axis_name, layout, [g, r], groups.axes)
-    geo = geometry([g, r], groups, axes)
-    rest = remainders(plan(geo, 1.0, "project", None), g, r, groups, axes)
+    plan_ = plan(geometry(g, r, None, groups, axes), 1.0, "project")
+    rest = combine(plan_, None, g, r, groups, axes)
     return layout.build(x.astype(y.dtype) for x, y in zip(rest, r, strict=True))

@@ -53,6 +53,16 @@ def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
     ]
 
 
+def sizes(arrays: Arrays, groups: Groups, axes: Axes) -> np.ndarray:
+    """How many real numbers each group has on all devices together, ``[K]``."""
+    found = np.zeros(len(groups.names))
+    for x, slot, parts in zip(arrays, groups.slots, axes.parts, strict=True):
+        slices = 1 if slot.axis is None else max(x.shape[slot.axis], 1)
+        reals = 2 if jnp.iscomplexobj(x) else 1
+        found[slot.first : slot.last] += parts * reals * x.size / slices
+    return found
+
+
 def floor(arrays: Arrays, groups: Groups, axes: Axes, dtype: np.dtype) -> np.ndarray:
     """The square of a norm below which a gradient counts as zero in a group, ``[K]``.
 
@@ -61,11 +71,8 @@ def floor(arrays: Arrays, groups: Groups, axes: Axes, dtype: np.dtype) -> np.nda
     than rounding does.
     """
     info = jnp.finfo(dtype)
-    sizes = np.zeros(len(groups.names))
-    for x, slot, parts in zip(arrays, groups.slots, axes.parts, strict=True):
-        slices = 1 if slot.axis is None else max(x.shape[slot.axis], 1)
-        sizes[slot.first : slot.last] += parts * x.size / slices
-    return np.asarray(sizes * (float(info.tiny) / float(info.eps)), dtype)
+    scale = float(info.tiny) / float(info.eps)
+    return np.asarray(sizes(arrays, groups, axes) * scale, dtype)
 
 
 def norms(squares: jax.Array, lowest: np.ndarray) -> jax.Array:

@@ -32,7 +32,8 @@ class DtnhState(NamedTuple):
       count: number of updates so far, a scalar int32.
       conflict: what the last update found, a :class:`Conflict`.
       group_names: the groups' names as UTF-8 padded with zeros, uint8 ``[K, length]``.
-      reference: a :class:`Reference`; None without ``reference_decay``.
+      reference: moving average of the empirical gradients, shaped like the parameters,
+        without bias correction; None without ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
 
@@ -95,11 +96,11 @@ def dtnh(
       reference_dtype: dtype of the average, by default float32 at least. bfloat16
         rounds small changes away: with a decay of 0.99 the average converges to about
         0.8 of a constant gradient, with 0.999 to 0.3.
-      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|m\|\rho`.
-        :math:`\rho` is what ``inner`` makes of a gradient's length: 1 without it, else
-        :math:`\|u\|/\|g\|`, with ``reference_decay`` the ratio of their sums over the
-        steps before. With κ up to 1, gradient descent on a β-smooth loss descends at
-        every step size up to 1/β, whatever the weight.
+      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|u\|`, with
+        :math:`u = g` without ``inner``, and :math:`\|d\|` at :math:`\|u\|`: the
+        regularizer turns a step and never lengthens it, so that learning rates keep
+        their meaning. Gradient descent on a β-smooth loss then descends at every step
+        size up to :math:`2 / (\beta\sqrt{1 + \kappa^2})`, whatever the weight.
       inner: a transformation of the empirical gradient alone, such as
         ``optax.scale_by_adam()``. It must not negate the updates: the learning rate
         follows ``dtnh``.
@@ -161,7 +162,7 @@ def dtnh(
         _groups.warn_of_flat(params, granularity, groups)
         names, reference = groups.names, None
         if reference_decay is not None:
-            reference = _reference.init(params, len(names), reference_dtype)
+            reference = _reference.zeros_like(params, reference_dtype)
         return DtnhState(
             count=jnp.zeros((), jnp.int32),
             conflict=Conflict(
@@ -185,34 +186,29 @@ def dtnh(
         reference = state.reference
         g, r = (layout.arrays(half) for half in pair)
         u = g if inner is None else layout.arrays(base)
-        m = g if reference is None else layout.arrays(reference.average)
-        axes = _axes.find(axis_name, layout, [g, r], groups.axes)
-        geo = _projection.geometry([m, r, g, u], groups, axes)
-        g_norm, u_norm = geo.others
-
-        lengths = u_norm, g_norm
-        if reference is not None:
-            lengths = reference.update, reference.empirical
-        gain = 1.0 if inner is None else _projection.divide(*lengths)
-        decay = reference_decay
-        limit = _reference.cap(geo.reference, max_ratio, gain, decay, state.count)
+        m = g if reference is None else layout.arrays(reference)
+        axes = _axes.find(axis_name, layout, [g, r, u], groups.axes)
+        geo = _projection.geometry(m, r, u, groups, axes)
         lam = weight(state.count) if callable(weight) else weight
-        plan = _projection.plan(geo, lam, on_conflict, limit)
-        rest = _projection.remainders(plan, m, r, groups, axes)
-        combined = layout.build(map(_projection.add, u, rest, r))
+        judged = True
+        if reference is not None:
+            judged = state.count > 0  # the first step has no reference
+            reference = _reference.update(reference, layout, g, reference_decay)
+        plan = _projection.plan(geo, lam, on_conflict, max_ratio, judged)
+        steps = _projection.combine(plan, u, m, r, groups, axes)
 
-        pull = jnp.where(plan.length == 0, 0, plan.length / u_norm)
+        pull = jnp.where(plan.length == 0, 0, plan.length / geo.update)
         conflicts = state.conflict.count
         cosine, removed, pull = (
             x.astype(jnp.float32) for x in (geo.cosine, plan.removed, pull)
         )
         more = jnp.where(geo.cosine < 0, optax.safe_increment(conflicts), conflicts)
-        conflict = Conflict(cosine, removed, pull, more)
-        if reference is not None:
-            reference = _reference.update(reference, layout, g, decay, geo.others)
-        count = optax.safe_increment(state.count)
-        return combined, DtnhState(
-            count, conflict, state.group_names, reference, inner_state
+        return layout.build(steps), DtnhState(
+            optax.safe_increment(state.count),
+            Conflict(cosine, removed, pull, more),
+            state.group_names,
+            reference,
+            inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

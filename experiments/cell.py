@@ -34,6 +34,7 @@ class Target:
       dataset: all images.
       train: int32 ``[S, n]``, indices of each seed's training images.
       test: int32 ``[S, m]``, indices of each seed's held-out images.
+      seeds: they draw the images, the new head and the order of the images.
       validation: int32 ``[S, v]``, indices of the images by which to choose when to
         stop; ``None`` to train to the end.
     """
@@ -41,32 +42,29 @@ class Target:
     dataset: Dataset
     train: np.ndarray
     test: np.ndarray
+    seeds: range
     validation: np.ndarray | None = None
-
-    @property
-    def seeds(self) -> int:
-        return len(self.train)
 
     def keys(self, use: int) -> jax.Array:
         """A random key for each seed."""
-        keys = jax.vmap(jax.random.key)(jnp.arange(self.seeds))
+        keys = jax.vmap(jax.random.key)(jnp.asarray(self.seeds))
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, use)
 
 
 def few_shot_target(
     dataset: Dataset,
     per_class: int,
-    seeds: int,
+    seeds: range,
     *,
     validation_per_class: int = 0,
     test: int | None = None,
 ) -> Target:
-    """The target task for seeds 0, 1, ..., no image in two of its parts.
+    """The target task for some seeds, no image in two of its parts.
 
     Args:
       dataset: what to split.
       per_class: training images per class.
-      seeds: how many splits.
+      seeds: one split for each.
       validation_per_class: validation images per class; 0 for none.
       test: at most so many test images; ``None`` for all that are left.
 
@@ -85,10 +83,10 @@ def few_shot_target(
             left = np.random.default_rng([seed, TEST]).permutation(left)[:test]
         return train.ravel(), validation.ravel(), left
 
-    parts = zip(*map(split, range(seeds)), strict=True)
+    parts = zip(*map(split, seeds), strict=True)
     train, validation, held_out = map(np.stack, parts)
     return Target(
-        dataset, train, held_out, validation if validation_per_class else None
+        dataset, train, held_out, seeds, validation if validation_per_class else None
     )
 
 

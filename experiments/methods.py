@@ -9,9 +9,11 @@ import dataclasses
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from dtnh_jax import dtnh, l2, l2_sp, mix_regularizers
+from dtnh_jax import GradientPair, dtnh, l2, l2_sp, mix_regularizers
+from experiments.bloop import bloop
 from experiments.errors import InputError, unknown
 from experiments.recipe import Recipe
 
@@ -27,8 +29,15 @@ FEATURE_SCALE = 0.1
 
 # By name, with the label in tables. "kd" (knowledge distillation) and "delta" compare
 # the feature maps of the network with the pretrained one's, all channels alike or each
-# by its importance: they need a second backward pass.
-REGULARIZERS = {"l2-sp": "L2-SP", "l2": "weight decay", "kd": "KD", "delta": "DELTA"}
+# by its importance: they need a second backward pass. "random", a control, is another
+# random direction in each step.
+REGULARIZERS = {
+    "l2-sp": "L2-SP",
+    "l2": "weight decay",
+    "kd": "KD",
+    "delta": "DELTA",
+    "random": "random direction",
+}
 DISTILLATIONS = "kd", "delta"
 
 
@@ -39,17 +48,27 @@ class Rule:
     Attributes:
       label: in tables and figures.
       on_conflict, granularity, reference_decay, max_ratio: as in ``dtnh``; with
-        ``"ignore"`` the granularity is that in which conflict is measured.
+        ``"ignore"`` the granularity is that in which conflict is measured. ``"bloop"``
+        is Bloop's rule, with the decay alone.
       inner: whether the optimizer sees the empirical gradient alone, as ``dtnh``'s
         ``inner``, instead of the combined one.
     """
 
     label: str
-    on_conflict: Literal["project", "drop", "ignore"] = "project"
+    on_conflict: Literal["project", "drop", "ignore", "bloop"] = "project"
     granularity: Literal["global", "layer", "leaf"] = "layer"
     reference_decay: float | None = None
     max_ratio: float | None = None
     inner: bool = False
+
+
+# What `dtnh_sgd` and `dtnh_adamw` do by default.
+_STEADY = Rule("steady", reference_decay=0.99, max_ratio=1.0, inner=True)
+
+
+def _steady(label: str, **other: Any) -> Rule:
+    """The steady rule with something else in it, or without a part."""
+    return dataclasses.replace(_STEADY, label=f"steady, {label}", **other)
 
 
 RULES = {
@@ -58,8 +77,19 @@ RULES = {
     "layer": Rule("DTNH (layer)"),
     "drop": Rule("drop", "drop"),
     "drop-capped": Rule("drop, κ = 3", "drop", max_ratio=3.0, inner=True),
-    # What `dtnh_sgd` and `dtnh_adamw` do by default.
-    "steady": Rule("steady", reference_decay=0.99, max_ratio=1.0, inner=True),
+    "bloop": Rule("Bloop", "bloop", granularity="global", reference_decay=0.99),
+    "steady": _STEADY,
+    "steady-ratio-0.3": _steady("κ = 0.3", max_ratio=0.3),
+    "steady-ratio-3": _steady("κ = 3", max_ratio=3.0),
+    "steady-decay-0.9": _steady("decay 0.9", reference_decay=0.9),
+    "steady-decay-0.97": _steady("decay 0.97", reference_decay=0.97),
+    "steady-decay-0.999": _steady("decay 0.999", reference_decay=0.999),
+    "steady-no-average": _steady("this step's gradient", reference_decay=None),
+    "steady-no-cap": _steady("no cap", max_ratio=None),
+    "steady-no-inner": _steady("optimizer after", inner=False),
+    "steady-no-layers": _steady("global", granularity="global"),
+    "steady-no-projection": _steady("no projection", on_conflict="ignore"),
+    "steady-drop": _steady("drop", on_conflict="drop"),
 }
 
 
@@ -117,18 +147,20 @@ class Method:
         inner = direction if options.pop("inner") else None
         if self.regularizers in (("kd",), ("delta",)):
             weight = FEATURE_SCALE * weight
-        return optax.chain(
-            self._pair_maker(),
-            dtnh(weight, inner=inner, **options),
-            optax.identity() if inner else direction,
-            rate,
-        )
+        if self.rule.on_conflict == "bloop":
+            assert self.rule.reference_decay is not None
+            combine = bloop(weight, self.rule.reference_decay)
+        else:
+            combine = dtnh(weight, inner=inner, **options)
+        after = optax.identity() if inner else direction
+        return optax.chain(self._pair_maker(), combine, after, rate)
 
     def _pair_maker(self) -> optax.GradientTransformation:
         """From plain gradients to pairs; where it distills, pairs come in."""
         known = {
             "l2-sp": lambda: l2_sp(beta=HEAD_DECAY, new=_is_head),
             "l2": lambda: l2(mask=_is_kernel),
+            "random": _random_direction,
         }
         makers = [known[name]() for name in self.regularizers if name in known]
         if len(self.regularizers) > 1:
@@ -164,6 +196,23 @@ def _is_head(params: Any) -> dict[str, bool]:
 def _is_kernel(params: Any) -> Any:
     """All but biases and the scales of normalization, as weight decay mostly is."""
     return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def _random_direction() -> optax.GradientTransformation:
+    """A regularizer gradient of independent normal numbers, others in each step."""
+
+    def init(params: Any) -> jax.Array:
+        # Of networks that are trained side by side, each has its own.
+        number = jax.lax.bitcast_convert_type(optax.tree.sum(params), jnp.int32)
+        return jax.random.key_data(jax.random.fold_in(jax.random.key(0), number))
+
+    def update(updates, state, params=None):
+        del params
+        key, used = jax.random.split(jax.random.wrap_key_data(state))
+        drawn = optax.tree.random_like(used, updates)
+        return GradientPair(updates, drawn), jax.random.key_data(key)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _head_alone() -> optax.GradientTransformation:

@@ -32,7 +32,7 @@ def pretrain(
     spec: Spec,
     recipe: Recipe,
     dataset: Dataset,
-    seeds: int,
+    seeds: range,
     cache: Path,
     reporter: Reporter,
     begin: Params | None = None,
@@ -43,7 +43,7 @@ def pretrain(
       spec: of the networks; their head gets the classes of ``dataset``.
       recipe: how to pretrain; all images of ``dataset`` are used.
       dataset: the source.
-      seeds: how many networks; they differ in initial weights and order of the images.
+      seeds: of each network; they differ in initial weights and order of the images.
       cache: folder of the cache; made where it is missing.
       reporter: is told how far it is.
       begin: parameters that all begin with, but for the head; ``None`` for random ones.
@@ -71,20 +71,22 @@ def pretrain(
 
 
 def _job(spec, recipe, dataset, seeds, begin) -> Job:
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     init_keys, order_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     start = jax.vmap(spec.init)(init_keys)
     if begin is not None:
-        body = jax.tree.map(lambda x: jnp.broadcast_to(x, (seeds, *x.shape)), begin)
+        body = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), begin
+        )
         start = {**body, "head": start["head"]}
     everything = np.arange(len(dataset.labels), dtype=np.int32)
-    members = np.broadcast_to(everything, (seeds, everything.size))
+    members = np.broadcast_to(everything, (len(seeds), everything.size))
     plain = method("plain")
     return Job(spec, plain, recipe, 0.0, start, dataset, members, order_keys)
 
 
-def _like(spec: Spec, seeds: int) -> Params:
-    keys = jax.ShapeDtypeStruct((seeds,), jax.random.key(0).dtype)
+def _like(spec: Spec, seeds: range) -> Params:
+    keys = jax.ShapeDtypeStruct((len(seeds),), jax.random.key(0).dtype)
     return jax.eval_shape(jax.vmap(spec.init), keys)
 
 
@@ -94,7 +96,7 @@ def _name(spec, recipe, dataset, seeds, begin) -> str:
         "version": VERSION,
         "spec": dataclasses.asdict(spec),
         "recipe": dataclasses.asdict(recipe),
-        "seeds": seeds,
+        "seeds": list(seeds),
         "data": digests.of_arrays(*arrays),
         "jax": jax.__version__,
         "flax": flax.__version__,

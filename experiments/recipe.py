@@ -13,6 +13,9 @@ from experiments.errors import InputError, unknown
 OPTIMIZERS = {
     "sgd": lambda: optax.trace(decay=0.9),  # momentum
     "adam": optax.scale_by_adam,
+    "adamw": lambda: optax.chain(
+        optax.scale_by_adam(), optax.add_decayed_weights(1e-2)
+    ),
 }
 
 

@@ -37,7 +37,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
     # All of them now: what is wrong is to be said before hours of work.
     targets = {
         name: cell.few_shot_target(
-            study.images.dataset(name, cache, reporter), study.per_class, study.seeds,
+            study.images.dataset(name, cache, reporter), study.per_class, study.members,
             validation_per_class=study.validation_per_class, test=study.test,
         )
         for name in dict.fromkeys(target for _, target in study.tasks)
@@ -52,7 +52,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
     @functools.lru_cache(maxsize=1)  # one source's networks at a time
     def pair_of(source: str, target: str) -> tuple[str, cell.Pair]:
         name, params = study.images.pretrained(
-            source, study.pretraining, study.seeds, cache, reporter
+            source, study.pretraining, study.members, cache, reporter
         )
         return name, cell.pair(study.images.spec, params, targets[target])
 

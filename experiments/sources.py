@@ -50,11 +50,11 @@ class SmallImages:
         return load(name, self.side)
 
     def pretrained(
-        self, name: str, recipe: Recipe, seeds: int, cache: Path, reporter: Reporter
+        self, name: str, recipe: Recipe, seeds: range, cache: Path, reporter: Reporter
     ) -> tuple[str, Params]:
         """What tables call a source, and its networks, one per seed."""
         if name == RANDOM:
-            keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+            keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
             return "random weights", jax.vmap(self.spec.init)(keys)
         dataset = load(name, self.side)
         return dataset.name, pretrain(
@@ -114,13 +114,13 @@ class Photographs:
         return VARIANTS[variant](dataset) if variant else dataset
 
     def pretrained(
-        self, name: str, recipe: Recipe, seeds: int, cache: Path, reporter: Reporter
+        self, name: str, recipe: Recipe, seeds: range, cache: Path, reporter: Reporter
     ) -> tuple[str, Params]:
         """What tables call a source, and its networks, one per seed."""
         body = self.spec.pretrained()
         if name == IMAGENET:  # there is one such network: all else varies by seed
             return "ImageNet", jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (seeds, *x.shape)), body
+                lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), body
             )
         dataset = self.dataset(name, cache, reporter)
         params = pretrain(self.spec, recipe, dataset, seeds, cache, reporter, body)

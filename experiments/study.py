@@ -72,6 +72,7 @@ class Study:
       recipes: how to fine-tune; of the steps, batch size, rate and optimizer.
       pretraining: how the sources are learned.
       seeds: independent repetitions: pretraining, images, head and order vary.
+      first_seed: they are numbered from it.
       per_class: training images per class of the target.
       validation_per_class: images per class to validate on; 0 for none.
       test: held-out images that are tested on, at most; ``None`` for all.
@@ -93,6 +94,12 @@ class Study:
     validation_per_class: int = 0
     test: int | None = None
     learning_rates: tuple[float, ...] = ()
+    first_seed: int = 0
+
+    @property
+    def members(self) -> range:
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def __post_init__(self):
         for field in ("tasks", "methods", "weights", "recipes"):

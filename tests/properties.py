@@ -64,6 +64,14 @@ def project(g: np.ndarray, r: np.ndarray) -> np.ndarray:
     return r if cosine >= 0 else r - cosine * norm(r) * (g / norm(g))
 
 
+def step(u: np.ndarray, kept: np.ndarray, kappa: float) -> tuple[np.ndarray, ...]:
+    """The oracle of the caps: d and r', where ``kept`` is r' before them."""
+    if norm(kept) > kappa * norm(u):
+        kept = kept * (kappa * norm(u) / norm(kept))
+    d = u + kept
+    return d * (norm(u) / norm(d) if norm(d) > norm(u) else 1.0), kept
+
+
 def assert_non_conflict(g, r, projected, eps):
     """G1: <g, r'> >= 0."""
     against = dot(g, projected) * norm(projected)

@@ -49,7 +49,7 @@ def test_each_is_its_chain(given, options):
             optax.chain(optax.scale_by_adam(0.8, 0.95, 1e-3), decays),
         ),
     ):
-        rule = dtnh(10.0, inner=inner, **options)
+        rule = dtnh(inner=inner, **options)
         chain = optax.chain(rule, optax.scale_by_learning_rate(rate))
         (params, state), (expected, other) = run(alias), run(chain)
         close(params, expected)

@@ -52,7 +52,7 @@ def descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio):
 def losses(problem, seed, weight, share, on_conflict="project", max_ratio=None):
     """Losses along full-batch descent, at a step size of ``share`` times the bound."""
     data, beta, size = problem(seed)
-    eta = share * min(1 / beta, 2 / (beta * (1 + (max_ratio or 1.0) ** 2)))
+    eta = share * 2 / (beta * np.sqrt(1 + (max_ratio or 1.0) ** 2))
     start, anchor = np.random.default_rng(seed + 1).standard_normal((2, size))
     return descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio)
 

@@ -31,12 +31,18 @@ def test_removed_is_the_share_of_the_regularizer_that_is_gone(kappa):
         options = {"granularity": "layer", "max_ratio": kappa}
         return [update(dtnh(2.0, on_conflict=x, **options), g, r) for x in RULES]
 
-    for d, state in by_rules(g, r):
-        gone = [
-            check.norm(2 * r_ - (d_ - g_)) / check.norm(2 * r_)
-            for g_, r_, d_ in check.groups("layer", g, r, d)
-        ]
-        np.testing.assert_allclose(state.conflict.removed, gone, 1e-5, 1e-6)
+    for rule, (d, state) in zip(RULES, by_rules(g, r), strict=True):
+        removed = []
+        for g_, r_, d_ in check.groups("layer", g, r, d):
+            whole = 2 * r_
+            if check.dot(g_, r_) < 0 and rule != "ignore":
+                whole = 2 * check.project(g_, r_) if rule == "project" else 0 * r_
+            expected, kept = g_ + whole, whole
+            if kappa is not None:
+                expected, kept = check.step(g_, whole, kappa)
+            np.testing.assert_allclose(d_, expected, 1e-5, 1e-6)
+            removed.append(check.norm(2 * r_ - kept) / check.norm(2 * r_))
+        np.testing.assert_allclose(state.conflict.removed, removed, 1e-5, 1e-6)
 
 
 def test_a_zero_gradient_is_in_no_conflict():

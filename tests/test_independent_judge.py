@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import properties as check
@@ -34,43 +35,40 @@ def add(left, right, factor=1.0):
 
 @functools.cache
 def lagged(inner):
-    """``dtnh`` after one and the same past: r' on each of the fresh batches, and ρ."""
+    """``dtnh`` after one and the same past: r' on each of the fresh batches, and |u|.
 
-    @jax.jit
-    def run(past, fresh, r, weight, kappa):
-        tx = dtnh(
-            weight,
-            granularity="leaf",
-            reference_decay=DECAY,
-            max_ratio=kappa,
-            inner=INNER[inner],
-        )
+    ``|r'|`` is read from the report, as with the cap ``d`` may be shorter than u + r'.
+    """
+
+    @functools.partial(jax.jit, static_argnames="capped")
+    def run(past, fresh, r, weight, kappa, capped):
+        rule = {"granularity": "leaf", "reference_decay": DECAY, "inner": INNER[inner]}
+        tx = dtnh(weight, max_ratio=kappa if capped else None, **rule)
 
         def step(state, g):
             return tx.update(GradientPair(g, r), state, r)[1], None
 
         def kept(g):
             u, _ = INNER[inner].update(g, state.inner, r)
-            return add(tx.update(GradientPair(g, r), state, r)[0], u, -1.0)
+            d, new = tx.update(GradientPair(g, r), state, r)
+            lengths = {name: jnp.linalg.norm(x) for name, x in u.items()}
+            pull = dict(zip(u, new.conflict.pull, strict=True))
+            return add(d, u, -1.0), pull, lengths
 
         state, _ = jax.lax.scan(step, tx.init(r), past)
-        before = state.reference
-        return jax.vmap(kept)(fresh), before.update / before.empirical
+        return jax.vmap(kept)(fresh)
 
     return run
 
 
-def inclusive(past, fresh, r, weight, kappa):
-    """The same by a reference that includes this step's own gradient, without inner."""
+def inclusive(past, fresh, r, weight, *_):
+    """By a reference that includes this step's own gradient, without inner."""
     kept = {}
     for name, batches in fresh.items():
         m = DECAY * average(past[name]) + (1 - DECAY) * batches
         opposed = np.minimum(0, m @ r[name])[:, None]
-        projected = weight * (r[name] - opposed * m / (m**2).sum(1, keepdims=True))
-        norm = functools.partial(np.linalg.norm, axis=1, keepdims=True)
-        share = np.minimum(1, kappa * norm(m) / norm(projected))
-        kept[name] = share * projected
-    return kept, np.ones(len(SIZES))
+        kept[name] = weight * (r[name] - opposed * m / (m**2).sum(1, keepdims=True))
+    return kept, None, None
 
 
 def average(gradients):
@@ -78,19 +76,19 @@ def average(gradients):
     return np.average(gradients, axis=0, weights=weights)
 
 
-def judged(rule, loss, past, noise, r, weight, kappa):
+def judged(rule, loss, past, noise, r, weight):
     """In each group: is r' the same on every batch, so that E<g, r'> = <∇L, r'>, and is
-    that at least -κρ‖∇L - m‖‖m‖?
+    that at least -‖∇L - m‖‖r'‖?
 
     ``loss`` is the gradient of the loss, of which each fresh batch sees a noisy one.
     """
     fresh = add(loss, noise)
-    kept, ratio = rule(past, fresh, r, weight, kappa)
-    for (name, g), rho in zip(fresh.items(), ratio, strict=True):
+    kept, *_ = rule(past, fresh, r, weight, 1.0, False)
+    for name, g in fresh.items():
         seen, gained = np.sum(g * kept[name], axis=1), kept[name] @ loss[name]
         error = SURE * np.std(seen - gained) / np.sqrt(FRESH)
-        m = average(past[name])
-        bound = kappa * rho * check.norm(loss[name] - m) * check.norm(m)
+        away = check.norm(loss[name] - average(past[name]))
+        bound = away * np.linalg.norm(kept[name], axis=1).mean()
         rounding = 1e-9 * np.abs(gained).max() + 1e-9 * bound
         yield (
             np.ptp(kept[name], axis=0).max() <= 1e-9 * np.abs(g).max(),
@@ -121,8 +119,17 @@ def test_what_one_batch_pushes_through_is_bounded_by_the_error_of_the_average(in
         past = add(loss, normal(rng, PAST), scale)
         noise = jax.tree.map(lambda x: scale * x, normal(rng, FRESH))
         r = add(normal(rng), loss, -rng.exponential())
-        answers = judged(lagged(inner), loss, past, noise, r, weight, kappa)
-        assert np.all(list(answers))
+        assert np.all(list(judged(lagged(inner), loss, past, noise, r, weight)))
+
+        # Under a cap: the same direction on every batch, at most κ|u| long.
+        whole, *_ = lagged(inner)(past, add(loss, noise), r, weight, kappa, False)
+        _, pull, u = lagged(inner)(past, add(loss, noise), r, weight, kappa, True)
+        for name, lengths in u.items():
+            assert np.all(pull[name] <= kappa * (1 + 1e-6))  # the report is in float32
+            unit = whole[name][0] / check.norm(whole[name][0])
+            away = check.norm(loss[name] - average(past[name]))
+            gained = pull[name] * lengths * (unit @ loss[name])
+            assert np.all(gained >= -kappa * lengths * away * (1 + 1e-6))
 
     holds()
 
@@ -141,6 +148,6 @@ def test_a_reference_that_includes_this_step_is_not_independent(rule, expected):
     past = jax.tree.map(lambda x: np.stack([x] * PAST), loss)
     noise = jax.tree.map(lambda x: 30 * x, normal(rng, FRESH))
     r = add(normal(rng), loss, -1.0)
-    answers = np.array(list(judged(rule, loss, past, noise, r, 1.0, 1.0)))
+    answers = np.array(list(judged(rule, loss, past, noise, r, 1.0)))
     assert np.all(answers[:, -1])  # what this batch sees gives nothing away
     assert np.all(answers[:, :-1] == expected)

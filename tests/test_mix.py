@@ -42,10 +42,11 @@ def mixed(members, weights=None):
         jax.tree.map(lambda x: np.asarray(x).astype(np.complex128), m) for m in members
     ]
     weights = [1.0] * len(wide) if weights is None else weights
-    norms = [
-        np.sqrt(sum(np.sum(np.abs(x) ** 2) for x in jax.tree.leaves(m))) for m in wide
-    ]
-    scales = [w / n if n else 0.0 for w, n in zip(weights, norms, strict=True)]
+    leaves = list(map(jax.tree.leaves, members))
+    count = sum(x.size * (2 if np.iscomplexobj(x) else 1) for x in leaves[0])
+    squares = [sum(np.sum(np.abs(x) ** 2) for x in jax.tree.leaves(m)) for m in wide]
+    sizes = [np.sqrt(square / count) for square in squares]
+    scales = [w / n if n else 0.0 for w, n in zip(weights, sizes, strict=True)]
     total = jax.tree.map(
         lambda *x: sum(s * y for s, y in zip(scales, x, strict=True)), *wide
     )
@@ -309,10 +310,11 @@ def test_meta_gradients():
         return sum(jnp.sum(x**2) for x in jax.tree.leaves(pair.regularizer))
 
     both = mixed([AWAY]), mixed([PARAMS])
-    cosine = sum(
+    product = sum(
         np.sum(x * y) for x, y in zip(*map(jax.tree.leaves, both), strict=True)
     )
-    np.testing.assert_allclose(jax.jit(jax.grad(length))(0.5), 1 + 2 * cosine, 1e-4)
+    slope = sum(x.size for x in jax.tree.leaves(G)) + 2 * product
+    np.testing.assert_allclose(jax.jit(jax.grad(length))(0.5), slope, 1e-4)
 
 
 def update(tx, form="plain", r=R):

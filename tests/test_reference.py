@@ -50,26 +50,27 @@ INNER = {
 
 
 def expected(gradients, regularizers, inner, decay, kappa):
-    """Of one group, at every step: d, r', u, λr, and whether r' is capped.
+    """Of one group, at every step: d, r', u, λr, and which of the caps were reached.
 
     Each sum is written out anew at every step.
     """
     us = list(INNER[inner][1](gradients))
     for t, (g, r, u) in enumerate(zip(gradients, regularizers, us, strict=True)):
         if decay is None:
-            m, lengths = g, (check.norm(u), check.norm(g))
+            m = g
         elif t == 0:
-            yield u, np.zeros_like(u), u, WEIGHT * r, False
+            yield u, np.zeros_like(u), u, WEIGHT * r, set()
             continue
         else:
             m = np.tensordot(weights(t, decay), gradients[:t], 1)
-            lengths = [sum(map(check.norm, x[:t])) for x in (us, gradients)]
-        ratio = lengths[0] / lengths[1] if inner != "none" else 1.0
-        kept = WEIGHT * check.project(m, r)
-        limit = np.inf if kappa is None else kappa * check.norm(m) * ratio
-        if capped := check.norm(kept) > limit:
-            kept *= limit / check.norm(kept)
-        yield u + kept, kept, u, WEIGHT * r, capped
+        whole = WEIGHT * check.project(m, r)
+        if kappa is None:
+            yield u + whole, whole, u, WEIGHT * r, set()
+            continue
+        d, kept = check.step(u, whole, kappa)
+        capped = check.norm(kept) < check.norm(whole)
+        shortened = check.norm(d) < check.norm(u + kept)
+        yield d, kept, u, WEIGHT * r, {("capped", capped), ("shortened", shortened)}
 
 
 # Every combination by layer, and the whole rule by the other granularities.
@@ -110,15 +111,17 @@ def test_every_step_is_as_defined(granularity, inner, decay, kappa):
         ):
             wanted, kept, u, whole, _ = oracle[t]
             size = check.norm(u) + check.norm(whole)
-            check.assert_close(d_, wanted, eps, size=size)
             # Where r opposes m outright, rounding hides how little is left of it.
+            opposed = kappa is not None and check.norm(kept) < 1e-3 * check.norm(u)
+            check.assert_close(d_, wanted, 0.01 if opposed else eps, size=size)
             hidden = 6 * np.sqrt(EPS) * check.norm(whole)
             pull, rounding = check.norm(kept) / check.norm(u), hidden / check.norm(u)
             np.testing.assert_allclose(values["pull"], pull, 32 * eps, rounding)
             removed = check.norm(whole - kept) / check.norm(whole)
             np.testing.assert_allclose(values["removed"], removed, 32 * eps, 32 * eps)
-    capped = {capped for oracle in oracles for *_, capped in oracle}
-    assert capped == ({False} if kappa is None else {True, False})
+    reached = {case for oracle in oracles for *_, cases in oracle for case in cases}
+    wanted = {("capped", True), ("capped", False), ("shortened", True)}
+    assert reached >= wanted if kappa is not None else not reached
 
 
 def test_the_first_step_has_no_reference_and_the_second_has_the_first_gradient():
@@ -170,7 +173,7 @@ def test_the_average_is_stored_in_float32_by_default(given, chosen, stored):
     g = {"w": jnp.ones(3, given)}
     tx = dtnh(reference_decay=0.9, reference_dtype=chosen)
     state = tx.init(g)
-    assert state.reference.average["w"].dtype == stored
+    assert state.reference["w"].dtype == stored
     d, new = jax.jit(tx.update)(GradientPair(g, g), state)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
     assert d["w"].dtype == given
@@ -182,7 +185,7 @@ def test_a_bfloat16_gradient_too_small_to_move_a_bfloat16_average_still_counts()
     state = tx.init(g)
     for _ in range(50):
         _, state = tx.update(GradientPair(g, g), state)
-    np.testing.assert_allclose(state.reference.average["w"], [1 - 0.999**50], 1e-4)
+    np.testing.assert_allclose(state.reference["w"], [1 - 0.999**50], 1e-4)
 
 
 def test_the_average_is_a_moment_that_optax_maps_over():
@@ -190,8 +193,7 @@ def test_the_average_is_a_moment_that_optax_maps_over():
     state = tx.init(G)
     mapped = optax.tree.map_params(tx, lambda x: x + 1, state)
     ones = jax.tree.map(jnp.ones_like, G)
-    reference = state.reference._replace(average=ones)
-    chex.assert_trees_all_equal(mapped, state._replace(reference=reference))
+    chex.assert_trees_all_equal(mapped, state._replace(reference=ones))
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, 1.5, np.nan])

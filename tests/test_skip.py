@@ -493,7 +493,7 @@ def test_apply_if_finite_behind_dtnh_comes_too_late_for_an_average(half):
     bad = (0, spoiled(half, "head", np.nan))
     params, state = train(tx, "pair", [(0, CLEAN), bad, *[(1, CLEAN)] * 3])
     poisoned = half == "empirical"
-    assert np.isnan(state[0].reference.average["head"]) == poisoned
+    assert np.isnan(state[0].reference["head"]) == poisoned
     assert np.isnan(params["head"]) == poisoned
 
 

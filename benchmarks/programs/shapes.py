@@ -1,67 +1,51 @@
-"""The shapes of real networks' arrays."""
+"""The shapes of networks' arrays."""
 
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from flax.traverse_util import unflatten_dict
 from jax.typing import DTypeLike
 
+from benchmarks.programs.networks import BUILD
+
 Shapes = dict[str, tuple[int, ...]]
 
-
-def resnet50() -> Shapes:
-    """The 161 arrays of ResNet-50, 25.6 million numbers (He et al., 2016)."""
-    shapes: Shapes = {
-        "stem/conv": (7, 7, 3, 64),
-        **_norm("stem", 64),
-    }
-    channels = 64
-    for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
-        for block in range(blocks):
-            name = f"stage{stage}/block{block}"
-            convs = [(1, channels, width), (3, width, width), (1, width, 4 * width)]
-            if block == 0:
-                convs.append((1, channels, 4 * width))
-            for i, (size, into, out) in enumerate(convs):
-                shapes[f"{name}/conv{i}"] = (size, size, into, out)
-                shapes |= _norm(f"{name}/norm{i}", out)
-            channels = 4 * width
-    return {**shapes, "head/kernel": (2048, 1000), "head/bias": (1000,)}
+TINY: dict[str, Shapes] = {"tiny": {"layer/kernel": (8, 8), "layer/bias": (8,)}}
 
 
-def vit_b16() -> Shapes:
-    """The 152 arrays of ViT-B/16 for 224 pixels and 1000 classes, 86.6 million numbers
-    (Dosovitskiy et al., 2021)."""
-    width = 768
-    return {
-        "patch/kernel": (16, 16, 3, width),
-        "patch/bias": (width,),
-        "class": (1, 1, width),
-        "position": (1, 197, width),
-        **_blocks(12, width),
-        **_norm("norm", width),
-        "head/kernel": (width, 1000),
-        "head/bias": (1000,),
-    }
+def networks() -> dict[str, Shapes]:
+    """In order of worth: there may be no time for all of them."""
+    names = ("ViT-B/16", "ResNet-50")
+    return {"GPT-2": gpt2(), **{name: of_network(name) for name in names}}
+
+
+def of_network(name: str) -> Shapes:
+    """The parameters of one of the networks in Flax."""
+    state = nnx.state(nnx.eval_shape(lambda: BUILD[name](224)), nnx.Param)
+    return {"/".join(map(str, path)): x.shape for path, x in nnx.to_flat_state(state)}
 
 
 def gpt2() -> Shapes:
     """The 148 arrays of the smallest GPT-2, 124.4 million numbers (Radford et al.,
     2019); the embedding is the head, too."""
     width = 768
-    return {
-        "token": (50257, width),
-        "position": (1024, width),
-        **_blocks(12, width),
-        **_norm("norm", width),
-    }
-
-
-def equal(leaves: int, numbers: int) -> Shapes:
-    """``leaves`` vectors of one length, about ``numbers`` numbers in all."""
-    return {f"layer{i}/kernel": (max(1, numbers // leaves),) for i in range(leaves)}
+    shapes: Shapes = {"token": (50257, width), "position": (1024, width)}
+    for block in (f"block{i}" for i in range(12)):
+        for name, outputs in (("qkv", 3), ("out", 1), ("up", 4)):
+            shapes[f"{block}/{name}/kernel"] = (width, outputs * width)
+            shapes[f"{block}/{name}/bias"] = (outputs * width,)
+        shapes |= {f"{block}/down/kernel": (4 * width, width)}
+        shapes |= {f"{block}/down/bias": (width,)}
+        shapes |= {
+            f"{block}/{norm}/{x}": (width,)
+            for norm in ("norm0", "norm1")
+            for x in ("scale", "bias")
+        }
+    return {**shapes, "norm/scale": (width,), "norm/bias": (width,)}
 
 
 def layers(arrays: int) -> Shapes:
@@ -79,6 +63,16 @@ def layers(arrays: int) -> Shapes:
     return dict(list(shapes.items())[:arrays])
 
 
+def equal(arrays: int, numbers: int) -> Shapes:
+    """``arrays`` vectors of one length, about ``numbers`` numbers in all."""
+    return {f"layer{i}/kernel": (max(1, numbers // arrays),) for i in range(arrays)}
+
+
+def stacked(layers: int, numbers: int) -> Shapes:
+    """One array that holds ``layers`` layers along its first axis."""
+    return {"blocks/kernel": (layers, max(1, numbers // layers))}
+
+
 def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
     """Normally distributed numbers, in a dict a module, as a network has them."""
     # NumPy's: JAX would compile a program for every shape.
@@ -90,27 +84,12 @@ def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
     return unflatten_dict(arrays, sep="/")
 
 
+def abstract(shapes: Shapes, dtype: DTypeLike) -> dict[str, Any]:
+    """The same tree without numbers."""
+    arrays = {name: jax.ShapeDtypeStruct(x, dtype) for name, x in shapes.items()}
+    return unflatten_dict(arrays, sep="/")
+
+
 def size(shapes: Shapes) -> int:
     """How many numbers there are."""
     return sum(math.prod(shape) for shape in shapes.values())
-
-
-def _blocks(depth: int, width: int) -> Shapes:
-    """Transformer blocks with one array for query, key and value."""
-    shapes: Shapes = {}
-    dense = {
-        "qkv": (width, 3 * width),
-        "out": (width, width),
-        "up": (width, 4 * width),
-        "down": (4 * width, width),
-    }
-    for i in range(depth):
-        shapes |= _norm(f"block{i}/norm0", width) | _norm(f"block{i}/norm1", width)
-        for name, shape in dense.items():
-            shapes[f"block{i}/{name}/kernel"] = shape
-            shapes[f"block{i}/{name}/bias"] = shape[1:]
-    return shapes
-
-
-def _norm(name: str, features: int) -> Shapes:
-    return {f"{name}/scale": (features,), f"{name}/bias": (features,)}

@@ -1,23 +1,31 @@
-"""Whole training steps: with DTNH, and the same regularizer by hand without it."""
+"""Whole training steps: with DTNH, and with the same regularizer without it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from benchmarks.programs.network import Inputs, Network, Outputs
+from benchmarks.programs.networks import Inputs, Network, Outputs
+from benchmarks.programs.rules import l2_sp_by_hand, naive_surgery
+from benchmarks.timing import Function
 from dtnh_jax import (
     dtnh,
+    dtnh_adamw,
+    dtnh_sgd,
     feature_distillation,
+    l2,
     l2_sp,
-    logit_distillation,
+    mix_regularizers,
     pair_value_and_grad,
 )
+from experiments.bloop import bloop
 
 ALPHA = 0.01  # of L2-SP
 WEIGHT = 1e-3  # of distillation
+DECAY = 1e-4
 
 
 class State(NamedTuple):
@@ -28,29 +36,19 @@ class State(NamedTuple):
     opt_state: Any
 
 
-class TrainStep(Protocol):
-    """One way to train: ``step(state, inputs) -> (state,)``."""
-
-    def init(self, params: Any, statistics: Any) -> State:
-        """The state of the first step, at these parameters and BatchNorm statistics."""
-        ...
-
-    def __call__(self, state: State, inputs: Inputs) -> tuple[State]: ...
-
-
+# From parameters, statistics and inputs to the new statistics, and what the
+# transformation takes.
 Gradients = Callable[[Any, Any, Inputs], tuple[Any, Any]]
-Penalty = Callable[[Outputs, Outputs], jax.Array]
+# By name, how to make each, which goes on from its own parameters.
+Steps = dict[str, Callable[[], Function]]
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformStep:
-    """A :class:`TrainStep` whose gradients go through an Optax transformation.
+class Step:
+    """One way to train: ``step(state, inputs) -> (state,)``.
 
-    Attributes:
-      gradients: from parameters, statistics and inputs to the new statistics and what
-        the transformation takes.
-      transformation: its state holds all it needs of the pretrained parameters, which
-        are thus arguments of the compiled step and not constants in it.
+    The state of ``transformation`` holds all it needs of the pretrained parameters,
+    which are thus arguments of the compiled step and not constants in it.
     """
 
     gradients: Gradients
@@ -66,10 +64,8 @@ class TransformStep:
         return (State(optax.apply_updates(params, updates), statistics, opt_state),)
 
 
-def l2_sp_steps(
-    network: Network, optimizer: optax.GradientTransformation
-) -> dict[str, TrainStep]:
-    """Fine-tuning with L2-SP, and without any regularizer."""
+def l2_sp_steps(network: Network) -> Steps:
+    """Plain fine-tuning, L2-SP by hand and by DTNH, the steady rule, and peers."""
 
     def loss(params, statistics, inputs):
         outputs, statistics = network.student(params, statistics, inputs.images)
@@ -79,71 +75,36 @@ def l2_sp_steps(
         gradients, statistics = jax.grad(loss, has_aux=True)(params, statistics, inputs)
         return statistics, gradients
 
-    def by_hand(params, statistics, inputs):
-        statistics, gradients = plain(params, statistics, inputs)
-
-        def add(g, w, w0):
-            return g + ALPHA * (w - w0)
-
-        pretrained = inputs.pretrained[0]
-        regularized = {
-            name: g if name == "head" else jax.tree.map(add, g, w, pretrained[name])
-            for (name, g), w in zip(gradients.items(), params.values(), strict=True)
-        }
-        return statistics, regularized
-
     # The anchor is given, as the steps do not start at the pretrained parameters.
     anchor, _ = network.pretrained
     pull = l2_sp(ALPHA, pretrained=anchor, new={"head": True})
-
-    def ours(granularity):
-        rule = dtnh(granularity=granularity)
-        return TransformStep(plain, optax.chain(pull, rule, optimizer))
-
-    return {
-        "no regularizer": TransformStep(plain, optimizer),
-        "by hand": TransformStep(by_hand, optimizer),
-        "dtnh, global": ours("global"),
-        "dtnh, layer": ours("layer"),
+    base = _optimizer(network)
+    steady = _steady(network)
+    transformations = {
+        "no regularizer": base,
+        "weight decay": optax.chain(optax.add_decayed_weights(DECAY), base),
+        "by hand": optax.chain(l2_sp_by_hand(ALPHA, anchor, "head"), base),
+        "dtnh": optax.chain(pull, dtnh(), base),
+        "steady rule": optax.chain(mix_regularizers(pull, l2()), steady),
+        "naive surgery": optax.chain(pull, naive_surgery(), base),
+        "Bloop": optax.chain(pull, bloop(), base),
     }
+    steps = {name: Step(plain, tx) for name, tx in transformations.items()}
+    return _functions(network, steps)
 
 
-def last_map(student: Outputs, teacher: Outputs) -> jax.Array:
-    name = list(student.maps)[-1]
-    return feature_distillation({name: student.maps[name]}, {name: teacher.maps[name]})
-
-
-def all_maps(student: Outputs, teacher: Outputs) -> jax.Array:
-    return feature_distillation(student.maps, teacher.maps)
-
-
-def logits(student: Outputs, teacher: Outputs) -> jax.Array:
-    return logit_distillation(student.logits, teacher.logits, temperature=2.0)
-
-
-PENALTIES: dict[str, Penalty] = {
-    "last map": last_map,
-    "all maps": all_maps,
-    "logits": logits,
-}
-
-
-def distillation_steps(
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    penalty: Penalty,
-    *,
-    teacher_in_step: bool,
-) -> dict[str, TrainStep]:
-    """Fine-tuning with distillation: one backward pass of the sum, and ours."""
+def distillation_steps(network: Network, *, teacher_in_step: bool = False) -> Steps:
+    """Distillation of the last map: one backward pass of the sum, DTNH, and peers."""
 
     def losses(params, statistics, inputs):
         outputs, statistics = network.student(params, statistics, inputs.images)
         targets = inputs.targets
         if teacher_in_step:
             targets = network.teacher(inputs.pretrained, inputs.images)
-        values = _cross_entropy(outputs, inputs), penalty(outputs, targets)
-        return values, statistics
+        penalty = feature_distillation(
+            {"last": outputs.last_map}, {"last": targets.last_map}
+        )
+        return (_cross_entropy(outputs, inputs), penalty), statistics
 
     def joint(params, statistics, inputs):
         def total(params):
@@ -158,15 +119,30 @@ def distillation_steps(
         (_, statistics), gradients = differentiate(params, statistics, inputs)
         return statistics, gradients
 
-    def ours(granularity):
-        rule = dtnh(WEIGHT, granularity=granularity)
-        return TransformStep(pair, optax.chain(rule, optimizer))
-
-    return {
-        "joint loss": TransformStep(joint, optimizer),
-        "dtnh, global": ours("global"),
-        "dtnh, layer": ours("layer"),
+    base = _optimizer(network)
+    steps = {
+        "joint loss": Step(joint, base),
+        "dtnh": Step(pair, optax.chain(dtnh(WEIGHT), base)),
+        "steady rule": Step(pair, optax.chain(mix_regularizers(), _steady(network))),
+        "naive surgery": Step(pair, optax.chain(naive_surgery(WEIGHT), base)),
+        "Bloop": Step(pair, optax.chain(bloop(WEIGHT), base)),
     }
+    return _functions(network, steps)
+
+
+def _functions(network: Network, steps: Mapping[str, Step]) -> Steps:
+    def make(step: Step) -> Function:
+        return Function(step, (step.init(*network.moved()), network.inputs), donated=1)
+
+    return {name: functools.partial(make, step) for name, step in steps.items()}
+
+
+def _optimizer(network: Network) -> optax.GradientTransformation:
+    return optax.adamw(1e-4) if network.adaptive else optax.sgd(1e-3, momentum=0.9)
+
+
+def _steady(network: Network) -> optax.GradientTransformation:
+    return dtnh_adamw(1e-4) if network.adaptive else dtnh_sgd(1e-3, momentum=0.9)
 
 
 def _cross_entropy(outputs: Outputs, inputs: Inputs) -> jax.Array:

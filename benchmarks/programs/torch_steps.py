@@ -1,25 +1,25 @@
-"""The same two training steps in PyTorch: the plain sum, TorchJD, PCGrad by hand.
+"""Two training steps in PyTorch: the plain sum, TorchJD, PCGrad by hand, SPD.
 
-Run as a program it times them, and prints the seconds as JSON; its argument is JSON,
-the arguments of ``measure``. Nothing else imports PyTorch, whose threads would compete
-with those of XLA.
+Run as a program it measures them, and prints JSON; its argument is JSON, the arguments
+of ``measure``. Nothing else imports PyTorch, whose threads would compete with XLA's.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torchjd import aggregation, autojac  # pyright: ignore[reportMissingImports]
 
-from benchmarks.programs.models import CLASSES
+from benchmarks.programs.networks import CLASSES
 from benchmarks.programs.steps import ALPHA, WEIGHT
 from benchmarks.timing import interleaved
 
-TASKS = ("L2-SP", "last map")
 AGGREGATORS = ("UPGrad", "PCGrad", "DualProj", "MGDA")
 
 Tensors = Sequence[Any]
@@ -28,23 +28,21 @@ Tensors = Sequence[Any]
 Method = Callable[[Any, Any, Tensors], None]
 
 
+def _conv(into: int, out: int, size: int, stride: int) -> Any:
+    conv = nn.Conv2d(into, out, size, stride, size // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out))
+
+
 class BasicBlock(nn.Module):
-    def __init__(self, features_in: int, width: int, stride: int):
+    def __init__(self, into: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(features_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = nn.Identity()
-        if stride != 1 or features_in != width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(features_in, width, 1, stride, bias=False),
-                nn.BatchNorm2d(width),
-            )
+        first, second = _conv(into, width, 3, stride), _conv(width, width, 3, 1)
+        self.body = nn.Sequential(first, nn.ReLU(), second)
+        same = stride == 1 and into == width
+        self.shortcut = nn.Identity() if same else _conv(into, width, 1, stride)
 
     def forward(self, x):
-        y = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        return torch.relu(self.body(x) + self.shortcut(x))
 
 
 class ResNet18(nn.Module):
@@ -53,18 +51,14 @@ class ResNet18(nn.Module):
     def __init__(self, classes: int):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2, 1),
+            _conv(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
         )
-        blocks, features = [], 64
-        for width in (64, 128, 256, 512):
-            blocks.append(BasicBlock(features, width, 1 if width == 64 else 2))
+        blocks = []
+        for into, width in itertools.pairwise([64, 64, 128, 256, 512]):
+            blocks.append(BasicBlock(into, width, 1 if width == 64 else 2))
             blocks.append(BasicBlock(width, width, 1))
-            features = width
         self.stages = nn.Sequential(*blocks)
-        self.head = nn.Linear(features, classes)
+        self.head = nn.Linear(512, classes)
 
     def forward(self, images):
         last = self.stages(self.stem(images))
@@ -90,9 +84,9 @@ def jacobian(name: str, chunk: int | None = None) -> Method:
 
 def without_conflict(a: Tensors, b: Tensors) -> list[Any]:
     """The point nearest to ``a`` that does not oppose ``b``, all arrays as one."""
-    product = sum((x * y).sum() for x, y in zip(a, b, strict=True))
-    square = sum((y * y).sum() for y in b)
-    shift = torch.clamp(product, max=0) / square
+    product = torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+    square = torch.stack([(y * y).sum() for y in b]).sum()
+    shift = product.clamp(max=0) / square
     return [x - shift * y for x, y in zip(a, b, strict=True)]
 
 
@@ -101,28 +95,39 @@ def pcgrad(loss: Any, penalty: Any, params: Tensors) -> None:
 
     A parameter that the penalty does not depend on has a penalty gradient of zero.
     """
-    g, r = (
-        torch.autograd.grad(value, params, retain_graph=value is loss, **options)
-        for value, options in ((loss, {}), (penalty, {"materialize_grads": True}))
-    )
+    g = torch.autograd.grad(loss, params, retain_graph=True)
+    r = torch.autograd.grad(penalty, params, materialize_grads=True)
     pairs = zip(params, without_conflict(g, r), without_conflict(r, g), strict=True)
     for param, one, other in pairs:
         param.grad = one + other
 
 
-def methods() -> dict[str, Method]:
-    """By name; the first is the plain step."""
-    return {
-        "joint loss": joint,
-        **{f"TorchJD {name}": jacobian(name) for name in AGGREGATORS},
-        "TorchJD UPGrad, sequential": jacobian("UPGrad", chunk=1),
-        "PCGrad by hand": pcgrad,
-    }
+@torch.no_grad()
+def spd(optimizer: Any, params: Tensors, anchors: Tensors, weight: float = 1.0) -> None:
+    """SPD (Tian et al., 2024) around a step of any optimizer, each array by itself.
+
+    Where the loss decreases away from the anchor, the way that the step made away from
+    it is taken back in proportion.
+    """
+    before = [w - w0 for w, w0 in zip(params, anchors, strict=True)]
+    conditions = [(w.grad * d).sum() for w, d in zip(params, before, strict=True)]
+    optimizer.step()
+    for w, w0, d, condition in zip(params, anchors, before, conditions, strict=True):
+        moved = w - w0
+        length = moved.norm()
+        share = torch.clamp((length - d.norm()) / length, min=0)
+        w -= torch.where(condition < 0, weight * share, 0) * moved
 
 
-def train_step(
-    method: Method, task: str, *, pixels: int, batch: int
-) -> Callable[[], Any]:
+METHODS: dict[str, Method] = {
+    "joint loss": joint,
+    **{f"TorchJD {name}": jacobian(name) for name in AGGREGATORS},
+    "TorchJD UPGrad, sequential": jacobian("UPGrad", chunk=1),
+    "PCGrad by hand": pcgrad,
+}
+
+
+def train_step(name: str, task: str, *, pixels: int, batch: int) -> Callable[[], Any]:
     """A whole step with its own network and optimizer, to be called without arguments.
 
     SGD with momentum. The parameters start some way off the pretrained ones. Returns
@@ -133,46 +138,72 @@ def train_step(
     network = ResNet18(CLASSES).to(device)
     images = torch.randn(batch, 3, pixels, pixels, device=device)
     labels = torch.randint(CLASSES, (batch,), device=device)
+    params, body = list(network.parameters()), list(network.stages.parameters())
     with torch.no_grad():
         target = network.eval()(images)[1]
-        pretrained = [param.clone() for param in network.stages.parameters()]
-        for param in network.parameters():
+        pretrained = [param.clone() for param in body]
+        for param in params:
             param += 0.01 * torch.randn_like(param)
     network.train()
-    params = list(network.parameters())
     optimizer = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
 
     def penalty(last):
         if task == "last map":
             return WEIGHT * 0.5 * (last - target).square().sum() / batch
-        pairs = zip(network.stages.parameters(), pretrained, strict=True)
+        pairs = zip(body, pretrained, strict=True)
         return 0.5 * ALPHA * sum((w - w0).square().sum() for w, w0 in pairs)
 
     def step():
         optimizer.zero_grad()
         logits, last = network(images)
         loss = nn.functional.cross_entropy(logits, labels)
-        method(loss, penalty(last), params)
-        optimizer.step()
+        if name == "SPD":
+            loss.backward()
+            spd(optimizer, body, pretrained)
+        else:
+            METHODS[name](loss, penalty(last), params)
+            optimizer.step()
         return loss.item()
 
     return step
 
 
-def measure(*, pixels: int, batch: int, seconds: float, least: int) -> dict[str, Any]:
-    """Seconds of each call by task and method, and the versions."""
-    times = {}
-    for task in TASKS:
+def peak_mb(step: Callable[[], Any]) -> float | None:
+    """Memory that a step needs above what is in use before it; None if unknown."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        return None
+
+    def kilobytes(field: str) -> int:
+        (line,) = (x for x in status.read_text().splitlines() if x.startswith(field))
+        return int(line.split()[1])
+
+    before = kilobytes("VmRSS")
+    reset.write_text("5")  # the peak is what is in use now
+    step()
+    return (kilobytes("VmHWM") - before) * 1024 / 1e6
+
+
+def measure(*, pixels: int, batch: int, seconds: float) -> dict[str, Any]:
+    """Seconds of each call and peak memory, by task and method, and the versions."""
+    tasks = {}
+    for task in ("L2-SP", "last map"):
+        names = [*METHODS, *(["SPD"] if task == "L2-SP" else [])]
         steps = {
-            name: train_step(method, task, pixels=pixels, batch=batch)
-            for name, method in methods().items()
+            name: train_step(name, task, pixels=pixels, batch=batch) for name in names
         }
-        found = interleaved(steps, seconds=seconds, least=least)
-        times[task] = {name: x.tolist() for name, x in found.items()}
-    return {
-        "times": times,
-        "versions": {"torch": torch.__version__, "torchjd": version("torchjd")},
-    }
+        times = interleaved(steps, seconds=seconds, least=5)
+        tasks[task] = {
+            name: {"seconds": times[name].tolist(), "peak_mb": peak_mb(step)}
+            for name, step in steps.items()
+        }
+    versions = f"torch {torch.__version__}, torchjd {version('torchjd')}"
+    return {"tasks": tasks, "versions": versions}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """From the JSON files in ``benchmarks/results`` to ``benchmarks/README.md``.
 
-``page`` puts it together, and is the command ``report``; ``sections`` has what stands
-under each heading, ``plots`` the figures, ``summary`` the table of the main README.
+``page`` puts it together, and is the command ``report``; ``tables`` makes tables of
+rows, ``summary`` those over all benchmarks: the goals, and that of the main README.
 """

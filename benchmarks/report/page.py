@@ -1,107 +1,136 @@
-"""Tables and figures from the results: ``benchmarks/README.md``, ``results/*.png``."""
+"""The page of tables, ``benchmarks/README.md``, and ``results/summary.md``."""
 
-import dataclasses
-import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.console import Console
+from types import ModuleType
+from typing import Any
 
 import benchmarks
-from benchmarks import records
-from benchmarks.records import Record
-from benchmarks.report import plots, sections
-from benchmarks.report.summary import summary
+from benchmarks import compile, gpu_tests, memory, peers, provenance, step, update
+from benchmarks.provenance import Standing
+from benchmarks.records import Record, read
+from benchmarks.report import tables
+from benchmarks.report.summary import goals, summary
 
-
-class Section(NamedTuple):
-    """What the page says of one benchmark, below the docstring of its module.
-
-    Attributes:
-      title: the heading.
-      blocks: Markdown for one device.
-      overview: Markdown for all devices side by side, above it.
-      plot: draws the figure of one device into a file.
-    """
-
-    title: str
-    blocks: Callable[[Record], list[str]]
-    overview: Callable[[Sequence[Record]], list[str]] | None = None
-    plot: Callable[[Record, Path], None] | None = None
-
-
-# In the order of the page.
-SECTIONS = {
-    "step": Section("A training step", sections.comparisons),
-    "peers": Section("Beside other implementations", sections.comparisons),
-    "projection": Section(
-        "Combining two gradients", sections.projections, sections.rules, plots.rules
-    ),
-    "compile": Section("Compile time and memory", sections.compilations),
-    "scaling": Section("Growth with size", sections.growth, plot=plots.growth),
-    "collectives": Section("Communication between devices", sections.promises),
-    "import_time": Section("Importing", sections.imports),
+SECTIONS: dict[str, ModuleType] = {
+    "step": step,
+    "update": update,
+    "compile": compile,
+    "memory": memory,
+    "peers": peers,
+    "gpu_tests": gpu_tests,
 }
+CHANGED = "; `dtnh_jax/` has changed since"
+COLLECTIVES = """## Communication between devices
+
+Counted in a test, `tests/sharding/check_collectives.py`, of a whole step with four
+arrays on eight virtual CPU devices, under plain `jax.jit`: `dtnh` and the steady rule
+add no collective where the parameters are whole on every device, at most four
+all-reduces where every array is split, and at most two in a tensor-parallel layout."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Make benchmarks/README.md, its figures and results/summary.md."""
-
-    check: bool = False
-    """Write nothing; fail where a page is out of date."""
-    folder: Path = records.FOLDER
-    """Folder of the results; the page lies in the folder above."""
-
-    def run(self, console: Console) -> None:
-        """Writes what differs, or with ``check`` names it and exits with 1."""
-        found = {name: records.read(name, self.folder) for name in SECTIONS}
-        pages = {
-            self.folder.parent / "README.md": readme(found, self.folder.name),
-            self.folder / "summary.md": summary(found),
-        }
-        stale = [
-            path
-            for path, text in pages.items()
-            if not path.exists() or path.read_text() != text
-        ]
-        for path in stale:
-            console.print(f"{'out of date' if self.check else 'wrote'}: {path}")
-        if self.check:
-            if stale:
-                console.print("put them right with: python -m benchmarks report")
-                raise SystemExit(1)
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in stale:
-            path.write_text(pages[path])
-        for name, section in SECTIONS.items():
-            for record in found[name]:
-                if section.plot:
-                    section.plot(record, self.folder / f"{record.stem}.png")
-
-
-def readme(found: Mapping[str, Sequence[Record]], folder: str) -> str:
-    """The page: a heading a benchmark, how it measures, and what it found.
+def report(folder: Path, *, check: bool) -> int:
+    """Writes what differs; with ``check`` only says what is out of date, or wrong.
 
     Args:
-      found: the records of each benchmark, by its name.
-      folder: where the figures lie, seen from the page.
+      folder: of the results; the page is in the folder above.
+      check: write nothing.
+
+    Returns:
+      1 if ``check`` found anything, or a commit is foreign; else 0.
     """
-    blocks = ["# Benchmarks", inspect.cleandoc(benchmarks.__doc__ or "")]
-    for name, section in SECTIONS.items():
-        module = importlib.import_module(f"benchmarks.{name}")
-        blocks += [f"## {section.title}", inspect.cleandoc(module.__doc__ or "")]
-        if section.overview and found[name]:
-            blocks += section.overview(found[name])
-        for record in found[name]:
-            if section.plot:
-                title = f"{name} on {record.device}"
-                blocks.append(f"![{title}]({folder}/{record.stem}.png)")
-            blocks += [*section.blocks(record), sections.provenance(record)]
-        if not found[name]:
+    records = read(folder)
+    standings: dict[str, Standing] = {
+        commit: provenance.standing(commit) for commit in {x.commit for x in records}
+    }
+    unknown = [commit for commit, state in standings.items() if state == "unknown"]
+    foreign = [commit for commit, state in standings.items() if state == "foreign"]
+    for commit in unknown:
+        print(f"not checked, as its history is not here: {commit}")
+    for commit in foreign:
+        print(f"a record is of a commit that is no ancestor of this one: {commit}")
+    pages = {folder.parent / "README.md": readme(records, standings)}
+    steps = [record for record in records if record.benchmark == "step"]
+    if steps:
+        where = "\n\n".join(provenance_line(x, standings[x.commit]) for x in steps)
+        pages[folder / "summary.md"] = f"{summary(records)}\n\n{where}\n"
+
+    def comparable(text: str) -> str:
+        return text.replace(CHANGED, "") if unknown else text
+
+    stale = [
+        path
+        for path, text in pages.items()
+        if not path.exists() or comparable(path.read_text()) != comparable(text)
+    ]
+    for path in stale:
+        print(f"{'out of date' if check else 'wrote'}: {path.name}")
+        if not check:
+            path.write_text(pages[path])
+    if check and stale:
+        print("put them right with: python -m benchmarks report")
+    return int(bool(foreign) or (check and bool(stale)))
+
+
+def readme(records: Sequence[Record], standings: Mapping[str, Standing]) -> str:
+    """The page: the goals; then for each benchmark how it measures and what it found.
+
+    Args:
+      records: all of them.
+      standings: what became of the library since, by commit.
+    """
+    blocks = ["<!-- Made by `python -m benchmarks report`; do not edit. -->"]
+    blocks += ["# Benchmarks", inspect.cleandoc(benchmarks.__doc__ or "")]
+    if records:
+        blocks += ["## Goals", goals(records)]
+    for name, module in SECTIONS.items():
+        found = [record for record in records if record.benchmark == name]
+        blocks += [f"## {module.TITLE}", inspect.cleandoc(module.__doc__ or "")]
+        for record in found:
+            if module is gpu_tests:
+                blocks += map(in_words, record.rows)
+            else:
+                blocks += _tables(module, record)
+            blocks.append(provenance_line(record, standings[record.commit]))
+        if not found:
             blocks.append("Not measured yet.")
-    made = "<!-- Made by `python -m benchmarks report`; do not edit. -->"
-    return "\n\n".join([made, *blocks]) + "\n"
+    return "\n\n".join([*blocks, COLLECTIVES]) + "\n"
+
+
+def _tables(module: ModuleType, record: Record) -> list[str]:
+    blocks = []
+    for name, title in module.TABLES.items():
+        rows = [row for row in record.rows if row["table"] == name]
+        if rows:
+            blocks += [f"{title} {record.device}:", tables.comparisons(rows)]
+    if any(row["axis"] for row in record.rows):
+        blocks += [f"Growth on {record.device}:"]
+        blocks += [tables.growth(record.rows, module.GROWTH)]
+    return blocks
+
+
+def provenance_line(record: Record, standing: Standing) -> str:
+    """On what, with what, when and of which commit the figures were measured."""
+    machine = record.machine
+    versions = ", ".join(
+        f"{name} {machine[name]}" for name in ("jax", "jaxlib", "optax", "python")
+    )
+    cut = "" if record.complete else "; the run was cut short"
+    return (
+        f"*{record.device}, {machine['cpu_cores']} CPU cores; {versions}; "
+        f"{record.date}; dtnh_jax {machine['dtnh_jax']}, measured at "
+        f"{record.commit[:9]}{CHANGED if standing == 'changed' else ''}{cut}.*"
+    )
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """One row in one line."""
+    if "counts" in row:
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in row["counts"].items())
+        failed = f"; failed: {', '.join(row['failed'])}" if row["failed"] else ""
+        cut = " before it was cut" if row["cut"] else ""
+        return f"{counts or 'nothing ran'} in {row['seconds']:.0f} s{cut}{failed}."
+    ratio = tables.spread(row["ratio"])
+    limit = "" if row["limit"] is None else f", goal {tables.number(row['limit'])}"
+    return f"{row['case']}: {row['ours']} / {row['reference']} = {ratio}{limit}"

@@ -1,38 +1,53 @@
-"""A short table for the main README: whole steps, and the projection alone."""
+"""Tables over all benchmarks: what became of the goals, and that of the main README."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.records import Record
-from benchmarks.tables import Table, markdown, number, spread
+from benchmarks.report.tables import kept, markdown, number, spread
 
-# What is shown: endings of cases, the first of each network.
-ENDINGS = (
-    "L2-SP: dtnh, global",
-    "last map: dtnh, global",
-    "last map, teacher: dtnh, global",
-    "float32, pair: global",
+# What the main README shows: benchmark, its table, and the goals.
+SHOWN = (
+    ("step", "step with L2-SP / by hand"),
+    ("step", "step with the steady rule / without regularizer"),
+    ("step", "step with distillation / joint loss"),
+    ("update", "update of the steady rule / AdamW"),
 )
 
 
-def summary(records: Mapping[str, Sequence[Record]]) -> str:
-    """The table as Markdown, from the records of each benchmark by its name."""
-    shown: dict[tuple[str, ...], list[str]] = {}
-    for name in ("step", "projection"):
-        for record in records[name]:
-            for row in record.rows:
-                case = row["case"]
-                # The sweep over batches has further rows of the same ending.
-                ending = next((x for x in ENDINGS if case.endswith(x)), "")
-                key = (record.device, case.partition(",")[0], ending)
-                if ending and key not in shown:
-                    shown[key] = [
-                        case,
-                        row["reference"],
-                        spread(row["ratio"]),
-                        number(row["floor"], ".2f"),
-                        record.device,
-                    ]
-    if not shown:
-        return "Not measured yet.\n"
-    headings = ["with DTNH", "beside", "time, ratio", "floor", "device"]
-    return markdown(Table(headings, list(shown.values()))) + "\n"
+def goals(records: Sequence[Record]) -> str:
+    """A line for each goal and device."""
+    found: dict[tuple[str, str], list] = {}
+    for record in records:
+        for row in record.rows:
+            if row.get("goal"):
+                found.setdefault((row["goal"], record.device), []).append(row)
+    cells = []
+    for (goal, device), rows in found.items():
+        ratios = sorted(row["ratio"]["median"] for row in rows)
+        missed = [f"{row['case']}, {row['ours']}" for row in rows if not kept(row)]
+        reached = " – ".join(number(x, ".2f") for x in (ratios[0], ratios[-1]))
+        met = f"{len(rows) - len(missed)} of {len(rows)}"
+        limit = number(rows[0]["limit"])
+        cells.append([goal, device, limit, reached, met, "; ".join(missed) or "none"])
+    headings = ["goal", "device", "limit", "reached", "met", "missed in"]
+    return markdown(headings, cells)
+
+
+def summary(records: Sequence[Record]) -> str:
+    """A few lines for the main README."""
+    cells = [
+        [
+            f"{row['case']}: {row['ours']}",
+            row["reference"],
+            spread(row["ratio"]),
+            number(row["limit"]),
+            record.device,
+        ]
+        for benchmark, goal in SHOWN
+        for record in records
+        if record.benchmark == benchmark
+        for row in record.rows
+        if row["goal"] == goal and "bfloat16" not in row["case"]
+    ]
+    headings = ["with DTNH", "compared with", "time, ratio", "goal", "device"]
+    return markdown(headings, cells)

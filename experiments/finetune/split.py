@@ -50,7 +50,7 @@ def split(
         f"{validation.shape[1]} for validation, {test.shape[1]} for test"
         + "".join(f" ({text})" for text in words)
     )
-    return Target(whole, train, test, validation)
+    return Target(whole, train, test, range(seeds), validation)
 
 
 def _joined(datasets: list[Dataset]) -> Dataset:

@@ -20,7 +20,7 @@ class Problem:
     """One row per step in ``targets`` and ``anchors``.
 
     The regularizer gradient is ``w - anchor``; of a mix, that and ``w``, each scaled to
-    unit norm.
+    a root mean square of 1.
     """
 
     start: np.ndarray
@@ -56,7 +56,7 @@ def problem(form="pair", at_init=False, broken=None):
 
 
 def mix(*gradients):
-    return sum(g / norm(g) for g in gradients if g.any())
+    return sum(g / np.sqrt(np.mean(g**2)) for g in gradients if g.any())
 
 
 def project(g, r):

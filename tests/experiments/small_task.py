@@ -56,7 +56,7 @@ def params(seeds: int = SEEDS) -> dict:
 def pair(seeds: int = SEEDS, *, validation: int = 4) -> cell.Pair:
     """The networks, and 8 training images per class."""
     target = cell.few_shot_target(
-        dataset(), 8, seeds, validation_per_class=validation, test=20
+        dataset(), 8, range(seeds), validation_per_class=validation, test=20
     )
     return cell.Pair(SMALL, params(seeds), target)
 

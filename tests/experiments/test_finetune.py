@@ -275,7 +275,7 @@ def test_bad_folders(tmp_path, capsys, place):
 def test_the_run_says_what_is_wrong_with_it():
     labels = np.array([[0, 0, 1, 1]])
     dataset = dataclasses.replace(_dataset(2), labels=labels[0])
-    target = Target(dataset, labels, np.arange(4)[None])
+    target = Target(dataset, labels, np.arange(4)[None], range(1))
     params = {"body": {"w": np.ones((1, 2))}, "head": {"w": np.zeros((1, 2))}}
     one = _outcome("plain", [50.0, 50.0], [50.0, 50.0])
     fitted = dataclasses.make_dataclass("Fitted", ["params"])(

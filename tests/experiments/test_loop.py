@@ -182,14 +182,14 @@ def test_a_cell_without_validation_trains_to_the_end(pair):
 
 
 def test_the_parts_of_a_target_have_no_image_in_common(stripes):
-    target = cell.few_shot_target(stripes, 4, 3, validation_per_class=5, test=20)
+    target = cell.few_shot_target(stripes, 4, range(3), validation_per_class=5, test=20)
     for parts in zip(target.train, target.validation, target.test, strict=True):
         assert len(set(np.concatenate(parts).tolist())) == 12 + 15 + 20
         for part, each in zip(parts, (4, 5), strict=False):
             assert np.bincount(stripes.labels[part]).tolist() == [each] * 3
     assert not np.array_equal(target.train[0], target.train[1])
     with pytest.raises(InputError, match="at most 19"):
-        cell.few_shot_target(stripes, 15, 3, validation_per_class=5)
+        cell.few_shot_target(stripes, 15, range(3), validation_per_class=5)
 
 
 def test_random_crops_are_parts_mirrored_or_not():

@@ -23,7 +23,7 @@ def call(stripes, tmp_path):
 
     def pretrained(dataset=stripes, recipe=RECIPE, begin=None):
         found = pretrain(
-            small_task.SMALL, recipe, dataset, 2, tmp_path, reporter, begin
+            small_task.SMALL, recipe, dataset, range(2), tmp_path, reporter, begin
         )
         return found, reporter.console.export_text()
 

@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 from check_shard_map import TWO_AXES
+from hlo import collectives
 from jax.sharding import PartitionSpec as P
 from layouts import gradients, mesh, network, specs
 
-from benchmarks.hlo import collectives
 from dtnh_jax import GradientPair, dtnh, dtnh_adamw, l2, l2_sp, mix_regularizers
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -114,3 +114,12 @@ def test_one_program_for_all_platforms(make):
     assert exported.out_tree == jax.tree.structure(
         jax.eval_shape(tx.update, *arguments)
     )
+
+
+@pytest.mark.parametrize(("make", "count"), [(layerwise, 1), (steady, 2)])
+def test_all_reduces_on_a_tpu(make, count):
+    """As lowered for it ahead of time: those that are written, and no other."""
+    update, arguments = in_shard_map(make("model"), specs("tensor"))
+    exported = jax.export.export(jax.jit(update), platforms=["tpu"])(*arguments)
+    found = re.findall(r"stablehlo\.(all_\w+|collective_\w+)", exported.mlir_module())
+    assert found == ["all_reduce"] * count

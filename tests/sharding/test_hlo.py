@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from benchmarks.hlo import collectives
+from hlo import collectives
 
 TEXT = """
 ENTRY %main (p: f32[8,4]) -> f32[8,4] {

@@ -1,0 +1,51 @@
+"""What DTNH is compared with, as Optax transformations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from dtnh_jax import GradientPair
+
+
+def l2_sp_by_hand(
+    alpha: float, pretrained: Any = None, new: str = ""
+) -> optax.GradientTransformation:
+    """Adds ``alpha * (w - w0)``, except to the entry ``new``; the state is ``w0``."""
+
+    def init(params):
+        return jax.tree.map(jnp.array, params if pretrained is None else pretrained)
+
+    def update(updates, state, params=None):
+        assert params is not None
+
+        def add(path, g, w, w0):
+            is_new = bool(new) and path[0] == jax.tree_util.DictKey(new)
+            return g if is_new else g + alpha * (w - w0)
+
+        return jax.tree_util.tree_map_with_path(add, updates, params, state), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def naive_surgery(weight: float = 1.0, eps: float = 1e-8) -> Any:
+    """The same projection as ``dtnh``, over two long vectors."""
+
+    def update(pair: GradientPair, params: Any) -> Any:
+        g, restore = ravel_pytree(pair.empirical)
+        r, _ = ravel_pytree(pair.regularizer)
+        opposed = jnp.minimum(jnp.vdot(g, r), 0) / (jnp.vdot(g, g) + eps)
+        return restore(g + weight * (r - opposed * g))
+
+    return _stateless(update)
+
+
+def _stateless(update: Callable[[GradientPair, Any], Any]) -> Any:
+    # `optax.stateless` maps over leaves of one tree; this takes a pair of trees.
+    return optax.GradientTransformation(
+        lambda params: optax.EmptyState(),
+        lambda updates, state, params=None: (update(updates, params), state),
+    )

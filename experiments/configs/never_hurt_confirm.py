@@ -1,0 +1,31 @@
+"""The same questions on pairs that were not looked at before the defaults stood.
+
+Command: ``python -m experiments run never-hurt-confirm``. Expected: about half an hour
+on two cores. Result: ``experiments/results/never-hurt-confirm``.
+
+Other digits, clothing and animals, with seeds of their own. Run once, at the defaults
+that ``never-hurt`` and ``never-hurt-parts`` gave.
+"""
+
+import dataclasses
+
+from experiments.configs import never_hurt
+
+STUDY = dataclasses.replace(
+    never_hurt.STUDY,
+    title="Does the steady rule never fall below plain fine-tuning?",
+    tasks=(
+        *((f"mnist-low{kind}", "mnist-high") for kind in never_hurt.KINDS),
+        ("fashion-mnist", "digits"),
+        ("animals", "mnist"),
+        ("fashion-mnist:random-labels", "mnist-high"),
+    ),
+    methods=(
+        *("plain", "frozen"),
+        *("l2-sp/sum", "l2-sp/layer", "l2-sp/steady"),
+        *("kd/sum", "kd/layer", "kd/steady"),
+        *("l2/sum", "l2/layer", "l2/steady"),
+        *("l2-sp+l2/steady", "kd+l2-sp+l2/steady"),
+    ),
+    first_seed=100,
+)

@@ -1,0 +1,29 @@
+"""What each part of the steady rule does: one changed or left out at a time.
+
+Command: ``python -m experiments run never-hurt-parts``. Expected: about 20 minutes on
+two cores. Result: ``experiments/results/never-hurt-parts``.
+
+The pairs of ``never-hurt``. That several regularizers are mixed is a part too: single
+ones are in ``never-hurt``. The random direction is a control: another one in each step,
+under the same rule.
+"""
+
+import dataclasses
+
+from experiments.configs import never_hurt
+from experiments.methods import RULES
+
+_STEADY = [name for name in RULES if name.startswith("steady")]
+
+STUDY = dataclasses.replace(
+    never_hurt.STUDY,
+    title="The parts of the steady rule",
+    methods=(
+        "plain",
+        *(f"l2-sp+l2/{rule}" for rule in _STEADY),
+        *(f"kd+l2-sp+l2/{rule}" for rule in _STEADY),
+        *("random/steady", "random/sum"),
+    ),
+    weights=(1.0, 100.0),
+    recipes=never_hurt.STUDY.recipes[:2],
+)

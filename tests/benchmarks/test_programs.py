@@ -1,0 +1,193 @@
+"""The programs that are compared do what they are said to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from benchmarks.programs import networks, rules, shapes, steps, updates
+from benchmarks.programs.networks import Network, Size
+from benchmarks.rows import Pair, measured
+from benchmarks.timing import Function
+from dtnh_jax import GradientPair, dtnh, l2_sp, project_conflict
+
+# AdamW in Optax needs JAX's own promotion.
+pytestmark = pytest.mark.usefixtures("lenient_promotion")
+
+
+def tree(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "body": {"kernel": jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)},
+        "head": {"kernel": jnp.asarray(rng.standard_normal((4, 2)), jnp.float32)},
+    }
+
+
+def conflict(sign):
+    g, noise = tree(0), tree(1)
+    r = jax.tree.map(lambda x, n: sign * x + 0.5 * n, g, noise)
+    return GradientPair(empirical=g, regularizer=r)
+
+
+def close(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-5)
+
+
+def update(tx, *given):
+    return tx.update(given[0], tx.init(tree(2)), *given[1:])[0]
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_naive_surgery_is_dtnh(sign):
+    pair = conflict(sign)
+    close(update(rules.naive_surgery(0.5), pair), update(dtnh(0.5), pair))
+
+
+def test_l2_sp_by_hand_is_l2_sp_without_a_projection():
+    new, w = {"head": True}, tree(3)
+    plain = optax.chain(
+        l2_sp(0.5, pretrained=tree(4), new=new), dtnh(on_conflict="ignore")
+    )
+    by_hand = rules.l2_sp_by_hand(0.5, tree(4), "head")
+    close(update(by_hand, tree(0), w), update(plain, tree(0), w))
+
+
+def test_bloop_leaves_nothing_along_the_average():
+    """Nor against it; in the first step the average is along the gradient."""
+    for sign in (-1, 1):
+        pair = conflict(sign)
+        combined = update(rules.bloop(), pair)
+        rest = jax.tree.map(lambda d, g: d - g, combined, pair.empirical)
+        cosine = optax.tree.vdot(rest, pair.empirical) / (
+            optax.tree.norm(rest) * optax.tree.norm(pair.empirical)
+        )
+        assert abs(cosine) < 1e-5
+        assert optax.tree.norm(rest) > 0.1
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_pcgrad_in_pytorch_projects_as_dtnh(sign):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchjd")
+    from benchmarks.programs.torch_steps import without_conflict
+
+    pair = conflict(sign)
+    g, r = ([torch.asarray(np.array(x)) for x in jax.tree.leaves(x)] for x in pair)
+    theirs = [x.numpy() for x in without_conflict(r, g)]
+    close(theirs, jax.tree.leaves(project_conflict(pair)))
+
+
+def test_every_method_in_pytorch_fills_in_every_gradient():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("qpsolvers")
+    from benchmarks.programs.torch_steps import METHODS
+
+    for name, method in METHODS.items():
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        head = torch.tensor([3.0], requires_grad=True)
+        loss, penalty = (w.sum() * head).sum(), (w * w).sum()
+        method(loss, penalty, [w, head])
+        # The gradients [3, 3, 3] and [2, 4, 0] agree: the sum, but for UPGrad and
+        # the others of TorchJD, which take a mean.
+        assert w.grad is not None, name
+        assert head.grad is not None, name
+        if not name.startswith("TorchJD"):
+            torch.testing.assert_close(w.grad, torch.tensor([5.0, 7.0]))
+            torch.testing.assert_close(head.grad, torch.tensor([3.0]))
+
+
+@pytest.mark.parametrize(("gradient", "expected"), [(-1.0, 2.0), (1.0, 1.9)])
+def test_spd_takes_a_step_away_from_the_anchor_back(gradient, expected):
+    """Weight 2, anchor 1, a step of 0.1: away from the anchor to 2.1, and by 0.1/1.1
+    of the way back; towards it to 1.9, and nothing more."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchjd")
+    from benchmarks.programs.torch_steps import spd
+
+    w = torch.tensor([2.0], requires_grad=True)
+    w.grad = torch.tensor([gradient])
+    spd(torch.optim.SGD([w], lr=0.1), [w], [torch.tensor([1.0])])
+    torch.testing.assert_close(w.detach(), torch.tensor([expected]))
+
+
+def test_shapes():
+    millions = {x: shapes.size(y) / 1e6 for x, y in shapes.networks().items()}
+    # With 100 classes, and without a token for the class.
+    expected = {"GPT-2": 124.4, "ViT-B/16": 85.9, "ResNet-50": 23.7}
+    assert millions == pytest.approx(expected, abs=0.1)
+    assert len(shapes.gpt2()) == 148
+    assert [len(shapes.layers(n)) for n in (10, 316)] == [10, 316]
+    assert len(set(shapes.layers(316).values())) < 20  # as in a network, shapes recur
+
+
+def test_a_measurement():
+    """Of the functions asked for, compiled as often as there is time for."""
+    x = jnp.ones(3)
+
+    def make():
+        return Function(lambda x: x + 1, (x,))
+
+    found = measured({"a": make, "b": make}, seconds=0, compilations=3, patience=60)
+    assert [len(y) for y in found.compile_s.values()] == [3, 3]
+    (row,) = found.rows("time", "case", [Pair("a", "b")], axis=("n", 2))
+    assert (row["n"], row["limit"], len(row["figures"]["ms"])) == (2, None, 2)
+    impatient = measured({"a": make}, seconds=0, compilations=3, patience=0)
+    assert [len(y) for y in impatient.compile_s.values()] == [1]
+
+
+def test_updates_of_shapes_are_those_of_arrays():
+    for make in updates.OPTIMIZERS.values():
+        given = shapes.TINY["tiny"]
+        kinds = shapes.abstract(given, np.float32), shapes.random(given, 0, np.float32)
+        abstract, concrete = (updates.optimized(make, x, x).args for x in kinds)
+        same = jax.tree.map(lambda a, b: a.shape == b.shape, abstract, concrete)
+        assert all(jax.tree.leaves(same))
+
+
+# Compiling a whole network takes most of a minute.
+@pytest.fixture(scope="module")
+def tiny():
+    return Network("tiny ViT", Size(8, 2))
+
+
+def _stepped(made):
+    call, args, _ = made()
+    return jax.jit(call)(*args)[0].params
+
+
+@pytest.mark.slow
+def test_without_projection_dtnh_is_what_it_is_compared_with(tiny, monkeypatch):
+    rule = steps.dtnh
+    monkeypatch.setattr(steps, "dtnh", lambda *args: rule(*args, on_conflict="ignore"))
+    # Adam would make much of what is left by rounding.
+    monkeypatch.setattr(steps, "_optimizer", lambda network: optax.sgd(10.0))
+    for made, reference in (
+        (steps.l2_sp_steps(tiny), "by hand"),
+        (steps.distillation_steps(tiny), "joint loss"),
+        (steps.distillation_steps(tiny, teacher_in_step=True), "joint loss"),
+    ):
+        expected = _stepped(made[reference])
+        close(_stepped(made["dtnh"]), expected)
+    with pytest.raises(AssertionError):
+        close(_stepped(steps.l2_sp_steps(tiny)["no regularizer"]), expected)
+
+
+@pytest.mark.slow
+def test_no_tree_of_parameters_is_a_constant(tiny):
+    """They are arguments of the compiled step; a new head has no anchor."""
+    call, args, _ = steps.l2_sp_steps(tiny)["dtnh"]()
+    params, _ = tiny.pretrained
+    assert args[0].opt_state[0].anchor["head"] == dict.fromkeys(params["head"])
+    constants = jax.make_jaxpr(call)(*args).consts
+    numbers = [x for x in constants if jnp.issubdtype(x.dtype, jnp.inexact)]
+    assert all(x.size == 1 for x in numbers)
+
+
+@pytest.mark.slow
+def test_images_give_a_map_and_logits(tiny):
+    (logits, last), _ = tiny.student(*tiny.pretrained, tiny.inputs.images)
+    assert logits.shape == (2, networks.CLASSES)
+    assert last.shape == (2, 4, 8)
+    assert jnp.isfinite(logits).all()
