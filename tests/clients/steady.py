@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 RATE = 0.01
-WEIGHT = 10.0
+WEIGHT = 1.0
 DECAY = 0.99
 
 
@@ -18,8 +18,9 @@ def norm(v):
     return np.sqrt(v @ v)
 
 
-def unit(v):
-    return v / norm(v) if v.any() else v
+def scaled(v):
+    """``v`` with a root mean square of 1."""
+    return v / norm(v) * np.sqrt(v.size) if v.any() else v
 
 
 class Adam:
@@ -40,29 +41,36 @@ class Steady:
 
     def __init__(self, w, layers, *, weight=WEIGHT, b2=0.999, new=()):
         self.start, self.layers, self.weight, self.new = w, layers, weight, list(new)
-        self.adam, self.average, self.t = Adam(b2=b2), np.zeros_like(w), 0
-        self.lengths = np.zeros((len(layers), 2))  # sums of |u| and of |g|
+        self.adam, self.average = Adam(b2=b2), None  # of the gradients before
 
     def __call__(self, w, g, *penalties):
-        u, direction = self.adam(g), np.zeros_like(w)
+        u = self.adam(g)
+        direction = u.copy()
         moved = w - self.start
         moved[self.new] = 0
-        r = self.weight * sum(map(unit, (moved, w, *penalties)))
-        for k, layer in enumerate(self.layers):
-            if self.t > 0:
-                m = self.average[layer] / (1 - DECAY**self.t)
-                gain = self.lengths[k, 0] / self.lengths[k, 1]
-                direction[layer] = kept(m, r[layer], norm(m) * gain)
-            self.lengths[k] += norm(u[layer]), norm(g[layer])
+        r = self.weight * sum(map(scaled, (moved, w, *penalties)))
+        if self.average is None:  # in the first step
+            self.average = np.zeros_like(g)
+        else:
+            for layer in self.layers:
+                rest = kept(self.average[layer], r[layer], norm(u[layer]))
+                direction[layer] = turned(u[layer], rest)
         self.average = DECAY * self.average + (1 - DECAY) * g
-        self.t += 1
-        return u + direction
+        return direction
 
 
 def kept(m, r, longest):
     """Of ``r``, what does not oppose ``m``, at most ``longest``."""
-    r = r - min(0, m @ r) / (m @ m) * m
-    return r * min(1, longest / norm(r)) if r.any() else r
+    return shortened(r - min(0, m @ r) / (m @ m) * m, longest)
+
+
+def turned(u, r):
+    """``u`` turned by ``r``, and not longer."""
+    return shortened(u + r, norm(u))
+
+
+def shortened(v, longest):
+    return v * min(1, longest / norm(v)) if v.any() else v
 
 
 def layers_of(params, name=lambda path: path[:-1], stacked=lambda path: False):
