@@ -107,6 +107,15 @@ def test_parameters(scope):
     steady.check(params, start, grads, rates=rates, b2=0.95)
 
 
+def test_a_stack_in_the_config(scope):
+    config = scope["config"].copy_and_resolve_references()
+    config.optax.stacked = {"body": 0}
+    params = init(jax.random.key(0))
+    opt = jax.jit(make(config).init)(params)
+    layers = [f"body[{i}]" for i in range(8)]
+    assert list(dtnh_jax.conflict_report(opt)) == [*layers, "head"]
+
+
 def test_distillation(scope):
     rate = optax.linear_schedule(0.01, 0.0, 10)
     tx = optax.chain(scope["steady"](), optax.scale_by_learning_rate(rate))
