@@ -4,12 +4,13 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BUSY := $(VENV)/.installing
 RUN := $(VENV)/bin/python
+PACKAGES := -e '.[experiments,benchmarks,docs]' --group dev
 # A file stays on one worker, where its tests share compilations. The folders, in which a
 # file may be one long test, come first: at the end the other worker would wait for it.
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow coverage test-oldest lint format docs linkcheck bench gpu dist clean help
+.PHONY: demo test test-slow coverage test-oldest test-clients lint format docs linkcheck bench gpu dist clean help
 
 # BUSY is left behind only where an installation was interrupted: packages may then be
 # half written in a way that pip does not see, so the environment is made anew.
@@ -19,7 +20,7 @@ $(STAMP): pyproject.toml
 	@touch $(BUSY)
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@{ $(RUN) -m pip install --quiet --upgrade pip && \
-	    $(RUN) -m pip install --quiet -e '.[experiments,benchmarks,docs]' --group dev; \
+	    $(RUN) -m pip install --quiet $(PACKAGES); \
 	} || { rm -f $(BUSY); exit 1; }
 	@rm -f $(BUSY)
 	@touch $@
@@ -38,6 +39,11 @@ coverage: $(STAMP)  ## run the library's tests; fails below 98 % of its branches
 
 test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
 	PIP_CONSTRAINT=$(CURDIR)/tests/oldest.txt $(MAKE) VENV=.venv-oldest test
+
+test-clients:  ## run the tests inside trainers of others
+	$(MAKE) VENV=.venv-clients PACKAGES='-e . --group clients' .venv-clients/.installed
+	.venv-clients/bin/python -m pip install --quiet --no-deps kauldron==1.4.2
+	.venv-clients/bin/python -m pytest tests/clients
 
 lint: $(STAMP)  ## check style, format and types
 	$(RUN) -m ruff check .

@@ -56,7 +56,7 @@ class Layout:
         ``None`` is an entry. Raises, with ``name``, where an entry matches nothing, or
         an array has no entry and there is no ``default``.
         """
-        flat, _ = tree_flatten_with_path(entries, is_leaf=lambda x: x is None)
+        flat, _ = tree_flatten_with_path(plain(entries), is_leaf=lambda x: x is None)
         paths = [path for path, _ in flat]
         keys = _keys(paths)
         known = dict(zip(keys, (entry for _, entry in flat), strict=True))
@@ -102,8 +102,22 @@ def is_inexact(leaf: Any) -> bool:
         return False
 
 
+def plain(tree: Any) -> Any:
+    """``tree``, with mappings that are no pytrees as dicts.
+
+    An ``ml_collections.ConfigDict``, say, which is no ``collections.abc.Mapping``
+    either. What has ``keys`` is a mapping, as for ``dict`` itself.
+    """
+
+    def unwrapped(x: Any) -> Any:
+        return {k: plain(x[k]) for k in x} if hasattr(x, "keys") else x
+
+    return jax.tree.map(unwrapped, tree)
+
+
 def is_tree(x: Any) -> bool:
     """Whether ``x`` is a container with something in it, and no leaf itself."""
+    x = plain(x)
     return not jax.tree_util.all_leaves([x]) and bool(jax.tree.leaves(x))
 
 

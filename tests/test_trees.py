@@ -1,6 +1,7 @@
 """Trees of the user's are matched by path: containers, prefixes, extra entries."""
 
 import re
+from types import MappingProxyType
 
 import chex
 import jax
@@ -126,6 +127,34 @@ def test_everything_takes_any_container(of, by):
     anchor = l2_sp(pretrained=pretrained, new=new).init(params).anchor
     expected = [x + 1 for x in jax.tree.leaves(params)][1:]
     chex.assert_trees_all_equal(jax.tree.leaves(anchor), expected)
+
+
+def mapping(tree):
+    """Dicts as mappings that JAX takes for leaves."""
+    if isinstance(tree, dict):
+        return MappingProxyType({k: mapping(x) for k, x in tree.items()})
+    return tree
+
+
+def test_a_mapping_need_not_be_a_pytree():
+    """Such as the ``ConfigDict`` of ``ml_collections``, alone or inside a pytree."""
+    blocks = {"w": jnp.ones((2, 3)), "gain": jnp.ones(2)}
+    params = {"blocks": blocks, "none": None, "head": {"w": jnp.ones(2)}}
+    labels = {"blocks": {"w": "a", "gain": "b"}, "none": None, "head": "c"}
+    axes = {"blocks": 0, "head": {"w": None}}
+    groups = divide(params, labels, axes)
+    assert groups.names == ("b[0]", "b[1]", "a[0]", "a[1]", "c")
+    assert divide(params, mapping(labels), mapping(axes)) == groups
+    within = {key: mapping(label) for key, label in labels.items()}
+    assert divide(params, within, lambda tree: mapping(axes)) == groups
+    new = {"blocks": {"gain": True}}
+    for tree in (new, mapping(new), {"blocks": mapping(new["blocks"])}):
+        assert l2_sp(new=tree).init(params).anchor["blocks"]["gain"] is None
+    anchor = l2_sp(pretrained=mapping(params)).init(params).anchor
+    chex.assert_trees_all_equal(anchor, params)
+    typo = mapping({"blocks": {"typo": 0}})
+    with pytest.raises(ValueError, match=r"entry at \['blocks'\]\['typo'\] that"):
+        divide(params, "layer", typo)
 
 
 class Call:

@@ -590,7 +590,9 @@ TRAINERS = (
         chain,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "The optimizer is made before the parameters: `l2_sp` without `pretrained`.",
+        "The optimizer is made before the parameters: `l2_sp` without `pretrained`. "
+        "A pair does not get through the masks of big_vision's own `make`, and "
+        "openpi's own clip scales both halves together.",
         at_init=True,
         trainer=running.from_a_config,
     ),
