@@ -23,7 +23,7 @@ from experiments.training.loop import Fitted, fit
 # Each use of a seed's key has its own number, so that no two draw the same randomness.
 HEAD, ORDER, TEST = 1, 2, 3
 # To how many points the curves of a cell are thinned.
-POINTS = 40
+POINTS = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,13 +20,14 @@ from experiments.report.tables import DIVERGED, compared
 from experiments.statistics import number
 from experiments.study import Place
 
-# By rule: colour, line style, marker and width.
+# By rule: colour, line style, marker and width. Others are in the tables alone.
 STYLES = {
     "sum": ("#000000", "--", "o", 1.6),
     "global": ("#B8860B", "-.", "^", 1.2),
     "layer": ("#D55E00", "-", "s", 1.2),
     "drop": ("#CC79A7", "--", "v", 1.2),
     "drop-capped": ("#009E73", "-", "P", 1.6),
+    "bloop": ("#56B4E9", "-.", "X", 1.6),
     "steady": ("#0072B2", "-", "D", 3.2),
 }
 # The axis ends so many points below plain fine-tuning; what is lower is written there.
@@ -69,7 +70,8 @@ def lines(methods: Sequence[str]) -> dict[str, list[str]]:
         for kind, row in found.items():
             if set(mix.split("+")) >= set(kind.split("+")):
                 row[rule] = f"{mix}/{rule}"
-    return {kind: [row[x] for x in RULES if x in row] for kind, row in found.items()}
+    rows = {kind: [row[x] for x in STYLES if x in row] for kind, row in found.items()}
+    return {kind: row for kind, row in rows.items() if row}
 
 
 def _figure(results: Results, places: Sequence[Place]) -> Figure:

@@ -119,9 +119,9 @@ def ranges(results: Results) -> str:
     return table((first, *(f"from {source}" for source in sources)), rows) + "\n"
 
 
-def summarize(results: Results) -> list[tuple[str, ...]]:
+def summarize(results: Results) -> dict[str, tuple[str, ...]]:
     """By method over all places and λ, a text for each of ``HEADINGS``."""
-    rows = []
+    rows = {}
     for name in results.methods:
         if own := compared(results, name):
             # What diverged is below, and lower than all else.
@@ -134,13 +134,13 @@ def summarize(results: Results) -> list[tuple[str, ...]]:
             where = f"{results.title(worst.place)}, {worst.trial}"
             extent = _extent(own, (min, np.mean, max))
             texts = map(str, (*counts, surely, *extent, diverged, where))
-            rows.append((method(name).label, *texts))
+            rows[name] = (method(name).label, *texts)
     return rows
 
 
 def summary(results: Results) -> str:
     """``summary.md``: the table, the answer that it gives, and what its columns are."""
-    rows, seeds = summarize(results), results.config["seeds"]
+    rows, seeds = [*summarize(results).values()], results.config["seeds"]
     one, two = (100 * Estimate(-x, 1, seeds).p_below for x in (1, 2))
     answer = ""
     for word, none in (("Yes", False), ("No", True)):

@@ -8,7 +8,7 @@ from experiments import cells
 from experiments.errors import InputError
 from experiments.methods import method
 from experiments.provenance import in_words
-from experiments.report import choose, conflict, difference, tables
+from experiments.report import choose, conflict, difference, headline, tables
 from experiments.report.results import Record, Results, read_cells
 
 # A study with more places prints the summary alone.
@@ -58,7 +58,7 @@ def publish(folder: Path, console: Console) -> None:
             console.print(tables.terminal(*found, left=2))
         return
     title = "Cells below plain fine-tuning, and differences to it in points"
-    rows = [row[:-1] for row in tables.summarize(results)]
+    rows = [row[:-1] for row in tables.summarize(results).values()]
     console.print(tables.terminal(title, tables.HEADINGS[:-1], rows))
 
 
@@ -67,8 +67,13 @@ def _write(folder: Path, results: Results) -> None:
         "summary.md": tables.summary(results),
         "table.md": tables.by_place(results),
         "ranges.md": tables.ranges(results),
+        "headline.md": headline.markdown(results),
     }
-    figures = difference.draw(folder, results) + conflict.draw(folder, results)
+    figures = [
+        name
+        for kind in (headline, difference, conflict)
+        for name in kind.draw(folder, results)
+    ]
     blocks = [
         f"# {results.config['title']}",
         f"{in_words(results.header)} {results.header.get('note', '')}",
