@@ -18,7 +18,7 @@ class Run:
     """Run a study, or what is missing of it, and report it.
 
     Writes cells.jsonl, report.md with its tables, and figures. The studies: demo (three
-    minutes on two cores), never-hurt, small, delta, photographs, paper-caltech256-30,
+    minutes on two cores), never-hurt, photographs, paper-caltech256-30,
     paper-caltech256-60, paper-indoor67, paper-cifar10; experiments/configs has one file
     for each.
     """

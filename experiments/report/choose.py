@@ -1,4 +1,7 @@
-"""The trial that each method chose by validation accuracy: ``chosen.md``."""
+"""The trial that each method chose by validation accuracy.
+
+``chosen.md`` has all places, ``tally.md`` how many of them each method is above.
+"""
 
 import numpy as np
 
@@ -14,8 +17,8 @@ accuracy, in points: mean ± 95 % t-interval, paired by seed; ▲ the interval i
 zero, = it covers zero, ▼ it is below. First over all places: how many, and the mean."""
 
 
-def markdown(results: Results) -> str:
-    """A tally over all places, then a table of each place."""
+def markdown(results: Results) -> dict[str, str]:
+    """The text of both files."""
     best, methods = choose(results.cells), results.config["methods"]
 
     def gap(place: Place, *names: str) -> Estimate | None:
@@ -44,7 +47,10 @@ def markdown(results: Results) -> str:
         headings = "method", "chosen", "step", "%", "minus its plain sum", "minus plain"
         parts += [f"*{results.title(place)}*", table(headings, rows, left=2)]
     first = table(("method", "minus", "▲", "=", "▼", "mean"), tally, left=2)
-    return "\n\n".join([NOTE, first, *parts]) + "\n"
+    return {
+        "chosen.md": "\n\n".join([NOTE, first, *parts]) + "\n",
+        "tally.md": first + "\n",
+    }
 
 
 def _others(name: str) -> tuple[str, str]:

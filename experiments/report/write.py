@@ -84,7 +84,7 @@ def _write(folder: Path, results: Results) -> None:
         "## Differences to plain fine-tuning\n\n" + texts["table.md"],
     ]
     if results.config["validation_per_class"]:
-        texts["chosen.md"] = choose.markdown(results)
+        texts |= choose.markdown(results)
         blocks.append("## Chosen trials\n\n" + texts["chosen.md"])
     blocks.append("## Cells without a result\n\n" + "\n".join(_without(results)))
     texts["report.md"] = "\n\n".join(block.strip() for block in blocks) + "\n"

@@ -233,7 +233,7 @@ def test_what_cannot_be_run_or_reported_gives_one_line(command, out, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["demo", "never-hurt", "small", "delta"])
+@pytest.mark.parametrize("name", ["demo", "never-hurt-why"])
 def test_quick_studies_run(name, tmp_path, capsys, monkeypatch):
     # A package that has to be asked for.
     monkeypatch.setitem(DATASETS, "animals", DATASETS["digits"])
