@@ -18,7 +18,7 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",
     reference_decay: float | jax.Array | None = 0.99,
-    max_ratio: float | jax.Array | None = 1.0,
+    max_ratio: float | jax.Array | None = 0.5,
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -27,8 +27,8 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
     The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
     gradient and :math:`r'` what :func:`dtnh` keeps of the regularizer. The defaults are
     the steady rule: in each layer, conflict is judged against the average gradient of
-    the steps before, :math:`r'` is at most as long as :math:`u`, and :math:`u + r'` is
-    shortened to the length of :math:`u` where it is longer.
+    the steps before, :math:`r'` is at most half as long as :math:`u`, and
+    :math:`u + r'` is shortened to the length of :math:`u` where it is longer.
 
     Args:
       learning_rate: step size η, a number or a schedule.
@@ -78,7 +78,7 @@ def dtnh_adamw(  # noqa: D417
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",
     reference_decay: float | jax.Array | None = 0.99,
-    max_ratio: float | jax.Array | None = 1.0,
+    max_ratio: float | jax.Array | None = 0.5,
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:

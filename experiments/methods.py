@@ -65,7 +65,7 @@ class Rule:
 
 
 # What `dtnh_sgd` and `dtnh_adamw` do by default.
-_STEADY = Rule("steady", reference_decay=0.99, max_ratio=1.0, inner=True)
+_STEADY = Rule("steady", reference_decay=0.99, max_ratio=0.5, inner=True)
 
 
 def _steady(label: str, **other: Any) -> Rule:
@@ -82,6 +82,7 @@ RULES = {
     "bloop": Rule("Bloop", "bloop", granularity="global", reference_decay=0.99),
     "steady": _STEADY,
     "steady-ratio-0.3": _steady("κ = 0.3", max_ratio=0.3),
+    "steady-ratio-1": _steady("κ = 1", max_ratio=1.0),
     "steady-ratio-3": _steady("κ = 3", max_ratio=3.0),
     "steady-decay-0.9": _steady("decay 0.9", reference_decay=0.9),
     "steady-decay-0.97": _steady("decay 0.97", reference_decay=0.97),

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("lenient_promotion")
 close = functools.partial(chex.assert_trees_all_close, rtol=2e-6, atol=1e-7)
 
 ALIASES = [dtnh_sgd, dtnh_adamw]
-STEADY = {"granularity": "layer", "reference_decay": 0.99, "max_ratio": 1.0}
+STEADY = {"granularity": "layer", "reference_decay": 0.99, "max_ratio": 0.5}
 PAPER = {"granularity": "global", "reference_decay": None, "max_ratio": None}
 OTHER = {"granularity": "leaf", "reference_decay": 0.5, "on_conflict": "drop"}
 PRETRAINED = jax.tree.map(lambda x: x - 1, G)

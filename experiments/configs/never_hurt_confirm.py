@@ -27,5 +27,6 @@ STUDY = dataclasses.replace(
         *("l2/sum", "l2/layer", "l2/steady"),
         *("l2-sp+l2/steady", "kd+l2-sp+l2/steady"),
     ),
+    weights=(0.01, 0.1, 1.0, 100.0),
     first_seed=100,
 )
