@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 RATE = 0.01
 WEIGHT = 1.0
+RATIO = 0.5
 DECAY = 0.99
 
 
@@ -39,8 +40,9 @@ class Adam:
 class Steady:
     """The direction of each step, for a vector of parameters that starts at ``w``."""
 
-    def __init__(self, w, layers, *, weight=WEIGHT, b2=0.999, new=()):
-        self.start, self.layers, self.weight, self.new = w, layers, weight, list(new)
+    def __init__(self, w, layers, decayed, *, weight=WEIGHT, b2=0.999, new=()):
+        self.start, self.layers, self.decayed = w, layers, decayed
+        self.weight, self.new = weight, list(new)
         self.adam, self.average = Adam(b2=b2), None  # of the gradients before
 
     def __call__(self, w, g, *penalties):
@@ -48,12 +50,13 @@ class Steady:
         direction = u.copy()
         moved = w - self.start
         moved[self.new] = 0
-        r = self.weight * sum(map(scaled, (moved, w, *penalties)))
+        r = self.weight * sum(map(scaled, (moved, self.decayed * w, *penalties)))
         if self.average is None:  # in the first step
             self.average = np.zeros_like(g)
         else:
             for layer in self.layers:
-                rest = kept(self.average[layer], r[layer], norm(u[layer]))
+                longest = RATIO * norm(u[layer])
+                rest = kept(self.average[layer], r[layer], longest)
                 direction[layer] = turned(u[layer], rest)
         self.average = DECAY * self.average + (1 - DECAY) * g
         return direction
@@ -91,7 +94,22 @@ def layers_of(params, name=lambda path: path[:-1], stacked=lambda path: False):
     return {key: np.array(part) for key, part in found.items()}
 
 
-def train(start, grads, *, rule=Steady, layers=None, rates=(RATE,) * 5, **options):
+def decayed_of(params, decays=lambda path, x: x.ndim > 1):
+    """Whether weight decay acts on each number, by the array that it is in."""
+    arrays = jax.tree.leaves_with_path(params)
+    return np.concatenate([np.full(x.size, decays(path, x)) for path, x in arrays])
+
+
+def train(
+    start,
+    grads,
+    *,
+    rule=Steady,
+    layers=None,
+    decayed=None,
+    rates=(RATE,) * 5,
+    **options,
+):
     """The parameters after one step per rate.
 
     Args:
@@ -100,13 +118,15 @@ def train(start, grads, *, rule=Steady, layers=None, rates=(RATE,) * 5, **option
         gradient of the loss, or a tuple, with those of penalties after it.
       rule: makes directions, as ``Steady`` does.
       layers: lists of positions, by default those of ``layers_of``.
+      decayed: a boolean for each number, by default those of ``decayed_of``.
       rates: the learning rate of each step.
       **options: of the rule.
     """
     w, unravel = ravel_pytree(start)
     w, dtype = np.asarray(w, np.float64), w.dtype
     layers = list(layers_of(start).values()) if layers is None else layers
-    direction = rule(w, layers, **options)
+    decayed = decayed_of(start) if decayed is None else decayed
+    direction = rule(w, layers, decayed, **options)
     for t, rate in enumerate(rates):
         trees = grads(unravel(jnp.asarray(w, dtype)), t)
         trees = trees if isinstance(trees, tuple) else (trees,)

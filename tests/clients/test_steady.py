@@ -7,14 +7,19 @@ import pytest
 import steady
 
 START = {
-    name: {"kernel": jax.random.normal(jax.random.key(i), (3, 4))}
-    for i, name in enumerate("ab")
+    name: {
+        "kernel": size * jax.random.normal(jax.random.key(i), (3, 4)),
+        "bias": jax.random.normal(jax.random.key(i + 2), (4,)),
+    }
+    for i, (name, size) in enumerate({"a": 1, "b": 0.1}.items())
 }
+SIZE = 2 * (12 + 4)
+NEW = range(SIZE // 2, SIZE)  # "b", where the regularizer is too short for the cap
 
 
 def loss(params, t):
     offsets = 3 * jnp.cos(jnp.arange(12.0) + 2 * t).reshape(3, 4)
-    a, b = (params[name]["kernel"] for name in "ab")
+    a, b = (params[name]["kernel"] + params[name]["bias"] for name in "ab")
     return jnp.sum((a - offsets) ** 2) + jnp.sum((a * b - 1) ** 2)
 
 
@@ -45,12 +50,20 @@ WRONG = {
         "kept": lambda m, r, longest: steady.shortened(project(m, r), steady.norm(m))
     },
     "never": {"kept": lambda m, r, longest: 0 * r},
+    "of ratio 1": {"RATIO": 1.0},
     "lengthened": {"turned": lambda u, r: u + r},
     "of one length": {
         "turned": lambda u, r: (u + r) * steady.norm(u) / steady.norm(u + r)
     },
     "mixed as it is": {"scaled": lambda v: v},
     "mixed at unit norm": {"scaled": lambda v: v / steady.norm(v) if v.any() else v},
+    "mixed by what is not zero": {
+        "scaled": lambda v: (
+            v / steady.norm(v) * np.sqrt(np.count_nonzero(v)) if v.any() else v
+        )
+    },
+    "decaying biases": {"decayed_of": lambda params: np.ones(SIZE)},
+    "decaying nothing": {"decayed_of": lambda params: np.zeros(SIZE)},
     "of weight 10": {"WEIGHT": 10.0},
     "forgetful": {"DECAY": 0.5},
     "hasty": {"Steady": Hasty},
@@ -64,18 +77,25 @@ def test_a_wrong_rule_is_rejected(wrong, monkeypatch):
         for name, value in WRONG[wrong].items():
             patch.setattr(steady, name, value)
         actual = steady.train(
-            START, jax.grad(loss), rule=steady.Steady, weight=steady.WEIGHT
+            START, jax.grad(loss), rule=steady.Steady, weight=steady.WEIGHT, new=NEW
         )
     with pytest.raises(AssertionError):
-        steady.check(actual, START, jax.grad(loss))
+        steady.check(actual, START, jax.grad(loss), new=NEW)
+
+
+def test_new_parameters_held_at_their_start_are_rejected():
+    actual = steady.train(START, jax.grad(loss))
+    with pytest.raises(AssertionError):
+        steady.check(actual, START, jax.grad(loss), new=NEW)
 
 
 def test_one_layer_for_all_is_rejected():
-    whole = [np.arange(24)]
-    actual = steady.train(START, jax.grad(loss), layers=whole)
+    whole = [np.arange(SIZE)]
+    actual = steady.train(START, jax.grad(loss), layers=whole, new=NEW)
     with pytest.raises(AssertionError):
-        steady.check(actual, START, jax.grad(loss))
+        steady.check(actual, START, jax.grad(loss), new=NEW)
 
 
 def test_the_rule_itself_is_accepted():
-    steady.check(steady.train(START, jax.grad(loss)), START, jax.grad(loss))
+    actual = steady.train(START, jax.grad(loss), new=NEW)
+    steady.check(actual, START, jax.grad(loss), new=NEW)
