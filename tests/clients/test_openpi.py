@@ -115,8 +115,15 @@ def check(start, actual, of):
     layers = steady.layers_of(start, stacked=lambda path: path[0].key == "PaliGemma")
     assert len(layers) == 7
     rates = [float(RATE(t)) for t in range(5)]
-    layers = list(layers.values())
-    steady.check(actual, start, gradients(of), layers=layers, rates=rates, b2=0.95)
+    steady.check(
+        actual,
+        start,
+        gradients(of),
+        layers=list(layers.values()),
+        decayed=steady.decayed_of(start, lambda path, x: path[-1].key == "kernel"),
+        rates=rates,
+        b2=0.95,
+    )
 
 
 def test_parameters(scope):
