@@ -171,7 +171,7 @@ def test_figures_are_whole(monkeypatch, tmp_path, name):
     assert nearest in shown["conflict-kd.png"].axes[0].get_title()
 
 
-def _drawn(monkeypatch, folder, results):
+def _drawn(monkeypatch, folder, results, draws=(difference.draw, conflict.draw)):
     """The figures by file name, as they are saved."""
     shown = {}
 
@@ -180,8 +180,8 @@ def _drawn(monkeypatch, folder, results):
         shown[path.name] = figure
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    names = [draw(folder, results) for draw in (difference.draw, conflict.draw)]
-    assert [*shown] == [*names[0], *names[1]]
+    names = [name for draw in draws for name in draw(folder, results)]
+    assert [*shown] == names
     return shown
 
 
@@ -200,6 +200,32 @@ def test_committed_tables_are_what_the_code_writes(name):
         written |= choose.markdown(results)
     for table, text in written.items():
         assert (MEASURED / name / table).read_text() == text
+
+
+def test_the_headline_shows_the_first_source_and_the_worst(monkeypatch, tmp_path):
+    assert headline.draw(tmp_path, RESULTS) == []  # it has no mix with weight decay
+    places = [Place(source, "t", "sgd", 10) for source in "abc"]
+    places.append(Place("a", "t", "adam", 10))
+    records = []
+    for place, fall in zip(places, (1.0, 2.0, 9.0, 20.0), strict=True):
+        records.append(record("plain", None, [50.0, 60.0, 70.0], place))
+        for weight in CONFIG["weights"]:
+            lower = [50 - fall, 60 - fall, 71 - fall]
+            records.append(record("l2-sp/sum", weight, lower, place))
+            records.append(record("l2-sp+l2/steady", weight, [51.0, 61.0, 72.0], place))
+    records[1] = record("l2-sp/sum", 0.1, diverged="loss is NaN", place=places[0])
+    methods = ["plain", "l2-sp/sum", "l2-sp+l2/steady"]
+    about = {**ABOUT, "config": {**CONFIG, "methods": methods}}
+    results = Results(about, read_cells(records))
+    shown = _drawn(monkeypatch, tmp_path, results, [headline.draw])
+    panels = shown["headline.png"].axes
+    assert [panel.get_title() for panel in panels] == ["from A", "from C"]
+    falls = [panel.lines[0].get_ydata() for panel in panels]
+    np.testing.assert_allclose(falls, [[-100, -2 / 3], [-26 / 3, -26 / 3]])
+    assert headline.markdown(results).splitlines()[2:] == [
+        "| L2-SP, plain sum | 8 | 6 | diverged | – | −0.7 |",
+        "| L2-SP + weight decay, steady | 8 | 0 | +1.3 | +1.3 | +1.3 |",
+    ]
 
 
 def test_numbers_are_whole_in_a_terminal_of_80_columns():
