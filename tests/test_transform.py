@@ -102,7 +102,7 @@ def capped(g, r, weight, kappa):
     st.sampled_from([1e-6, 1.0, 1e6]),
 )
 def test_max_ratio_caps_regularizer_and_step(pair, kappa, weight):
-    """|r'| <= κ|g| and |d| <= |g|, for every weight; directions are kept."""
+    """G10: |r'| <= κ|u| and |d| <= |u|, for every weight; here u = g."""
     g, r = pair
     d, pull = capped(g, r, weight, kappa)
     g_, r_, d_ = check.vectors(g, r, d)
