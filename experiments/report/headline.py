@@ -51,10 +51,11 @@ def draw(folder: Path, results: Results) -> list[str]:
         _line(panel, results, steady, place, "#0072B2", "-", "D", 4.0)
         panel.axhline(0, color="black", linewidth=1)
         panel.set_xscale("log")
-        ticks = results.config["weights"][::2]
+        weights = results.config["weights"]
+        ticks = weights[:: 1 + len(weights) // 5]
         panel.set_xticks(ticks, [f"{weight:g}" for weight in ticks])
         panel.set_xticks([], minor=True)
-        panel.set_ylim(LOWEST, 8)
+        panel.set_ylim(LOWEST, 10)
         panel.set_title(fill(f"from {results.names[place][0]}", 22), fontsize=SIZE)
         panel.set_xlabel("regularizer weight λ", fontsize=SIZE)
         panel.tick_params(labelsize=SIZE - 2)
