@@ -114,8 +114,8 @@ def ranges(results: Results) -> str:
             low = DIVERGED if any(cell.diverged for cell in own) else low
             texts.append(low if high in (low, NOTHING) else f"{low} … {high}")
         rows.append((method(name).label, *texts))
-    span = f"λ = {min(weights):g} to {max(weights):g}"
-    first = f"points minus plain fine-tuning, {span}"
+    span = " to ".join(f"{x:g}" for x in sorted({min(weights), max(weights)}))
+    first = f"points minus plain fine-tuning, λ = {span}"
     return table((first, *(f"from {source}" for source in sources)), rows) + "\n"
 
 

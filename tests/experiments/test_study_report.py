@@ -151,12 +151,10 @@ def test_figures_show_the_numbers(monkeypatch, tmp_path):
     assert heat.get_ylim() == (1.5, -0.5)
 
 
-@pytest.mark.parametrize("name", ["never-hurt-tuned", "photographs"])
+@pytest.mark.parametrize("name", ["demo", "photographs"])
 def test_figures_are_whole(monkeypatch, tmp_path, name):
-    results = measured(name)
-    some = [c for c in results.cells if "digits" not in c.place.target]
-    some = [cell for cell in some if cell.place.batch_size != 50]
-    shown = _drawn(monkeypatch, tmp_path, dataclasses.replace(results, cells=some))
+    draws = headline.draw, difference.draw, conflict.draw
+    shown = _drawn(monkeypatch, tmp_path, measured(name), draws)
     for figure in shown.values():
         inside = figure.bbox.padded(1)
         for text in figure.findobj(Text):
@@ -167,7 +165,7 @@ def test_figures_are_whole(monkeypatch, tmp_path, name):
                 assert text.get_bbox_patch() is None, text
                 assert "mathdefault" not in text.get_text(), text
     # The λ nearest 1 that did not diverge.
-    nearest = {"never-hurt-tuned": "λ = 1,", "photographs": "λ = 0.1,"}[name]
+    nearest = {"demo": "λ = 1,", "photographs": "λ = 0.1,"}[name]
     assert nearest in shown["conflict-kd.png"].axes[0].get_title()
 
 
