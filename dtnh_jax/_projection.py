@@ -23,7 +23,7 @@ RULES = ("project", "drop", "ignore")
 class Geometry(NamedTuple):
     """How regularizer, reference and update relate in each group, shape ``[K]``.
 
-    A cosine is 0 where either of the two is zero; it is None where the update is.
+    A cosine is 0 where either of the two is zero.
     """
 
     cosine: jax.Array  # of the angle between regularizer and reference
@@ -53,13 +53,15 @@ def geometry(
     update: Arrays | None,
     groups: Groups,
     axes: Axes,
+    *,
+    capped: bool = False,
 ) -> Geometry:
-    """Norms and cosines, with one collective."""
+    """Norms and cosines, with one collective; what only the caps need if ``capped``."""
     m, r, u = reference, regularizer, update
     dtype = _precision.accumulator([x for each in (m, r, u or []) for x in each])
     wanted = [(m, m), (r, r), (r, m)]
     if u is not None:
-        wanted += [(u, u), (r, u), (m, u)]
+        wanted += [(u, u), *([(r, u), (m, u)] if capped else [])]
     # The update may be the reference itself.
     once = {frozenset(map(id, pair)): pair for pair in wanted}
     found = _sums.products(list(once.values()), groups, axes, dtype)
@@ -78,7 +80,8 @@ def geometry(
     measured = Geometry(cosine(r, m), norm(m), norm(r))
     if u is None:
         return measured
-    return Geometry(*measured[:3], norm(u), cosine(r, u), cosine(m, u))
+    cosines = (cosine(r, u), cosine(m, u)) if capped else (None, None)
+    return Geometry(*measured[:3], norm(u), *cosines)
 
 
 def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:

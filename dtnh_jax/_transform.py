@@ -188,7 +188,7 @@ def dtnh(
         u = g if inner is None else layout.arrays(base)
         m = g if reference is None else layout.arrays(reference)
         axes = _axes.find(axis_name, layout, [g, r, u], groups.axes)
-        geo = _projection.geometry(m, r, u, groups, axes)
+        geo = _projection.geometry(m, r, u, groups, axes, capped=max_ratio is not None)
         lam = weight(state.count) if callable(weight) else weight
         judged = True
         if reference is not None:

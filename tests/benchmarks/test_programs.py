@@ -11,6 +11,7 @@ from benchmarks.programs.networks import Network, Size
 from benchmarks.rows import Pair, measured
 from benchmarks.timing import Function
 from dtnh_jax import GradientPair, dtnh, l2_sp, project_conflict
+from experiments.bloop import bloop
 
 # AdamW in Optax needs JAX's own promotion.
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -58,7 +59,7 @@ def test_bloop_leaves_nothing_along_the_average():
     """Nor against it; in the first step the average is along the gradient."""
     for sign in (-1, 1):
         pair = conflict(sign)
-        combined = update(rules.bloop(), pair)
+        combined = update(bloop(), pair)
         rest = jax.tree.map(lambda d, g: d - g, combined, pair.empirical)
         cosine = optax.tree.vdot(rest, pair.empirical) / (
             optax.tree.norm(rest) * optax.tree.norm(pair.empirical)

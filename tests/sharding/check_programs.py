@@ -62,10 +62,10 @@ def text(function, arguments):
 @pytest.mark.parametrize(
     ("make", "numbers"),
     [
-        # <m, m>, <r, r>, <g, g> and <m, r>, of two groups.
+        # <m, m>, <r, r>, <u, u> and <m, r>, of two groups.
         (layerwise, [4 * 2]),
-        # Of three regularizers their norms; then <u, u> as well.
-        (steady, [3, 5 * 2]),
+        # Of three regularizers their norms; then <r, u> and <m, u> as well.
+        (steady, [3, 6 * 2]),
     ],
 )
 def test_one_all_reduce(make, numbers, where, axis_name):

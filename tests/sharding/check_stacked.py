@@ -55,7 +55,7 @@ def paper(stacked, axis_name=None):
 def steady(stacked, axis_name=None):
     options = {"stacked": stacked, "axis_name": axis_name}
     weights = 0.2, 1.0, 1.0
-    mix = mix_regularizers(l2_sp(), l2(), weights=weights, axis_name=axis_name)
+    mix = mix_regularizers(l2_sp(), l2(mask=True), weights=weights, axis_name=axis_name)
     tx = dtnh_adamw(0.1, reference_decay=0.8, max_ratio=0.9, **options)
     return optax.chain(mix, tx)
 
