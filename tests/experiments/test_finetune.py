@@ -96,7 +96,9 @@ def test_the_frozen_part_has_the_weights_that_were_given(tmp_path):
     spec = Upper("efficientnet-lite0", "stage1", weights=weights)
     pixels = Target(
         Dataset(np.zeros((2, 36, 36, 3), np.uint8), np.arange(2), "x", 2, ("a", "b")),
-        *(np.array([[row]]) for row in (0, 1, 1)),
+        *(np.array([[row]]) for row in (0, 1)),
+        range(1),
+        np.array([[1]]),
     )
     target = through_frozen_part(spec, pixels, 32, tmp_path)
     assert target.train.tolist() == [[2 * view for view in range(1, 9)]]
