@@ -102,7 +102,7 @@ class Method:
 
     Attributes:
       regularizers: names in ``REGULARIZERS``; of several, each gradient is scaled to
-        unit norm before they are summed (``mix_regularizers``).
+        a root mean square of 1 before they are summed (``mix_regularizers``).
       rule: of ``RULES``; ``None`` without a regularizer.
       frozen: whether the head alone trains, on the pretrained body.
     """

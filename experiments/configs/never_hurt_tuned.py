@@ -1,7 +1,7 @@
 """Is the steady rule, untuned, as good as a tuned regularizer?
 
 Command: ``python -m experiments run never-hurt-tuned``. Expected: about 20 minutes on
-two cores. Result: ``experiments/results/never-hurt-tuned``.
+two cores. Result: none yet.
 
 Every method has four trials, of which three validation images per class choose one:
 learning rates for plain fine-tuning, λ for the others, at the rate that was best for
