@@ -27,6 +27,8 @@ def measure(quick: bool) -> Iterator[list[dict[str, Any]]]:
     """
     paths = [f"tests/test_{name}.py" for name in (("mix",) if quick else FILES)]
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"]
+    # Neither plugins that are there by chance, nor their warnings, are to stop it.
+    command += ["-p", "no:benchmark", "-W", "default"]
     if not quick:
         command += ["-n", "4", "--dist", "loadfile"]
     env = {

@@ -14,6 +14,7 @@ from benchmarks.timing import (
     interleaved,
     quartiles,
     ratio,
+    repeated,
 )
 
 # Of a figure: ours, and the reference's.
@@ -123,6 +124,7 @@ def measured(
     seconds: float,
     compilations: int = 1,
     patience: float = 0.0,
+    times: int = 1,
 ) -> Measured:
     """Compiles and times functions side by side.
 
@@ -131,6 +133,7 @@ def measured(
       seconds: for the calls of all of them; 0 for a trial.
       compilations: how often each is compiled,
       patience: while that takes no longer than this for all of them, in s.
+      times: how often each is run in one call.
     """
     rounds: list[dict[str, Program]] = []
     began = time.perf_counter()
@@ -139,13 +142,15 @@ def measured(
         # Whether another round would still end in time.
         and (time.perf_counter() - began) * (1 + 1 / len(rounds)) < patience
     ):
-        rounds.append({name: Program(make()) for name, make in functions.items()})
+        made = {name: repeated(make(), times) for name, make in functions.items()}
+        rounds.append({name: Program(function) for name, function in made.items()})
     programs = rounds[-1]
-    times = interleaved(programs, seconds=seconds)
+    found = interleaved(programs, seconds=seconds)
+    found = {name: x / times for name, x in found.items()}
     compile_s = {x: np.array([p[x].compile_s for p in rounds]) for x in programs}
     figures = {
-        "ms": {x: quartiles(1e3 * t)["median"] for x, t in times.items()},
+        "ms": {x: quartiles(1e3 * t)["median"] for x, t in found.items()},
         "temporary MB": {x: program.temporary_mb for x, program in programs.items()},
         "compile s": {x: float(np.median(s)) for x, s in compile_s.items()},
     }
-    return Measured(times, compile_s, figures)
+    return Measured(found, compile_s, figures)

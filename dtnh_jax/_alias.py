@@ -116,6 +116,7 @@ def dtnh_adamw(  # noqa: D417
         learning_rate,
         weight,
         inner=optax.chain(adam, optax.add_decayed_weights(weight_decay)),
+        reference="update",
         granularity=granularity,
         on_conflict=on_conflict,
         reference_decay=reference_decay,

@@ -20,6 +20,7 @@ _GRADIENTS = "empirical gradient", "regularizer gradient"
 RANGES: dict[str, Callable[[float], bool]] = {
     "a number": lambda x: not math.isnan(x),
     "above 0 and below 1": lambda x: 0 < x < 1,
+    "above 0 and at most 1": lambda x: 0 < x <= 1,
     "at least 1": lambda x: x >= 1,
     "non-negative": lambda x: x >= 0,
     "positive and finite": lambda x: 0 < x < math.inf,

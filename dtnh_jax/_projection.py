@@ -100,27 +100,27 @@ def plan(
     """Decides how much to keep in each group, and how far to push it out of conflict.
 
     ``weight`` is the scalar λ, ``on_conflict`` one of ``RULES``. With ``max_ratio``,
-    ``|r'|`` is at most so many times ``|u|``, and ``|d|`` at most ``|u|``. The
-    regularizer is left out where ``judged``, a scalar, is false.
+    ``λr`` is shortened to ``|u|`` before it is projected, ``r'`` to so many times
+    ``|u|``, and ``d`` to ``|u|``. The regularizer is left out where ``judged``, a
+    scalar, is false.
     """
     weight = jnp.asarray(weight, geo.cosine.dtype)
     opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
-    keep, along = jnp.ones_like(opposed), jnp.zeros_like(opposed)
+    keep, along, sine = jnp.ones_like(opposed), jnp.zeros_like(opposed), 1.0
     if on_conflict == "drop":
-        keep = 1 + jnp.sign(opposed)
+        keep = sine = 1 + jnp.sign(opposed)
+    elif on_conflict == "project":
+        # The square of the cosine is known to within some eps, so the sine is rounded
+        # up: the cap must not be exceeded.
+        along = opposed
+        sine = jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(opposed.dtype).eps)
     size = weight * geo.regularizer
     share = jnp.where(judged, jnp.ones_like(size), 0)
-    length = size * keep
-    if on_conflict == "project":
-        # The rest has norm |r| * sine. The square of the cosine is known to within some
-        # eps, so the sine is rounded up: the cap must not be exceeded.
-        along = opposed
-        length = size * jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(size.dtype).eps)
     if max_ratio is not None:
-        limit = _precision.times(geo.update, jnp.asarray(max_ratio))
-        within = length <= limit
-        share *= jnp.where(within, 1, limit / jnp.where(within, 1, length))
-    keep, along, length = share * keep, share * along, share * length
+        share *= _shorten(size, geo.update)
+        most = _precision.times(geo.update, jnp.asarray(max_ratio))
+        share *= _shorten(share * size * sine, most)
+    keep, along, length = share * keep, share * along, share * size * sine
     # (r - r') / |r| = (1 - keep) * unit(r) + along * unit(reference)
     lost = 1 - keep
     square = lost**2 + 2 * lost * along * geo.cosine + along**2
@@ -130,11 +130,17 @@ def plan(
         return Plan(weight * keep, push, length, removed)
     # |u + r'|² / |u|² = 1 + 2 <u, r'> / |u|² + |r'|² / |u|²
     dot = keep * geo.regularizer_update - along * geo.reference_update
-    own = keep**2 - along**2  # (|r'| / |λr|)², not rounded up
+    own = jnp.maximum(keep**2 - along**2, 0)  # (|r'| / |λr|)², not rounded up
     ratio = divide(size, geo.update)
-    square = 1 + 2 * ratio * dot + ratio**2 * jnp.maximum(own, 0)
+    square = 1 + 2 * ratio * dot + ratio**2 * own
     scale = jax.lax.rsqrt(jnp.maximum(square, 1))
     return Plan(scale * weight * keep, scale * push, length, removed, scale)
+
+
+def _shorten(length: jax.Array, most: jax.Array) -> jax.Array:
+    """The factor, at most 1, that makes ``length`` no more than ``most``."""
+    within = length <= most
+    return jnp.where(within, 1, most / jnp.where(within, 1, length))
 
 
 def combine(

@@ -1,4 +1,4 @@
-"""The reference: a moving average of the gradients of the steps before this one."""
+"""The reference: a moving average over the steps before this one."""
 
 from typing import Any
 
@@ -22,17 +22,16 @@ def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
     return layout.build(map(zeros, layout.leaves(params)))
 
 
-def update(average: Any, layout: _trees.Layout, gradient: Arrays, decay: Any) -> Any:
+def update(average: Any, layout: _trees.Layout, new: Arrays, decay: Any) -> Any:
     """The average after one more step, in the dtypes in which it is stored.
 
     It begins at zero and is not corrected for that. Only its direction is needed, so
-    that no correction ever is. Where the gradient is None, it does not change.
+    that no correction ever is. Where the tree has None, it does not change.
     """
 
-    def step(m, g):
-        wide = _precision.accumulate_in(_precision.accumulator([m, g]), m)
-        new = g.astype(wide.dtype)
-        moved = new + _precision.times(wide - new, jnp.asarray(decay))
-        return moved.astype(m.dtype)
+    def step(m, x):
+        wide = _precision.accumulate_in(_precision.accumulator([m, x]), m)
+        x = x.astype(wide.dtype)
+        return (x + _precision.times(wide - x, jnp.asarray(decay))).astype(m.dtype)
 
-    return layout.build(map(step, layout.arrays(average), gradient), average)
+    return layout.build(map(step, layout.arrays(average), new), average)

@@ -32,8 +32,8 @@ class DtnhState(NamedTuple):
       count: number of updates so far, a scalar int32.
       conflict: what the last update found, a :class:`Conflict`.
       group_names: the groups' names as UTF-8 padded with zeros, uint8 ``[K, length]``.
-      reference: moving average of the empirical gradients, shaped like the parameters,
-        without bias correction; None without ``reference_decay``.
+      reference: moving average of the gradients or updates of the steps before, shaped
+        like the parameters, without bias correction; None without ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
 
@@ -49,6 +49,7 @@ def dtnh(
     *,
     granularity: _groups.Granularity = "global",
     on_conflict: str = "project",
+    reference: str = "gradient",
     reference_decay: float | jax.Array | None = None,
     reference_dtype: Any | None = None,
     max_ratio: float | jax.Array | None = None,
@@ -88,19 +89,24 @@ def dtnh(
         everything below it), or a function from the gradients to one.
       on_conflict: what happens where :math:`\langle g, r\rangle < 0`. ``"project"``:
         DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: the plain sum.
+      reference: what the regularizer must not oppose. ``"gradient"``: :math:`g`.
+        ``"update"``: :math:`u`, for an ``inner`` that rescales coordinates, as Adam
+        does, so that the parameters do not move along the gradients.
       reference_decay: if given, above 0 and below 1, the moving average :math:`m` of
-        the empirical gradients of the steps before takes the place of
-        :math:`g` in the projection and the inequalities (as in `Hsieh et al., 2024
+        the references of the steps before takes the place of this step's, in
+        the projection and the inequalities (as in `Hsieh et al., 2024
         <https://arxiv.org/abs/2402.02998>`_). It does not depend on this step's batch.
         The first step has none, and leaves the regularizer out.
       reference_dtype: dtype of the average, by default float32 at least. bfloat16
         rounds small changes away: with a decay of 0.99 the average converges to about
         0.8 of a constant gradient, with 0.999 to 0.3.
-      max_ratio: κ, caps :math:`\|r'\|` in each group at :math:`\kappa\|u\|`, with
-        :math:`u = g` without ``inner``, and :math:`\|d\|` at :math:`\|u\|`: the
-        regularizer turns a step and never lengthens it, so that learning rates keep
-        their meaning. Gradient descent on a β-smooth loss then descends at every step
-        size up to :math:`2 / (\beta\sqrt{1 + \kappa^2})`, whatever the weight.
+      max_ratio: κ, above 0 and at most 1, caps three lengths in each group:
+        :math:`\|\lambda r\|` at :math:`\|u\|` before the projection,
+        :math:`\|r'\|` at :math:`\kappa\|u\|` after it, and :math:`\|d\|` at
+        :math:`\|u\|`, with :math:`u = g` without ``inner``. So the regularizer turns a
+        step and never lengthens it, and learning rates keep their meaning. Gradient
+        descent on a β-smooth loss then descends at every step size up to
+        :math:`2 / (\beta\sqrt{1 + \kappa^2})`, whatever the weight.
       inner: a transformation of the empirical gradient alone, such as
         ``optax.scale_by_adam()``. It must not negate the updates: the learning rate
         follows ``dtnh``.
@@ -143,10 +149,11 @@ def dtnh(
         _checks.number("weight", weight, "non-negative")
     _groups.check(granularity, stacked)
     _checks.one_of("on_conflict", on_conflict, _projection.RULES)
+    _checks.one_of("reference", reference, ("gradient", "update"))
     if reference_decay is not None:
         _checks.number("reference_decay", reference_decay, "above 0 and below 1")
     if max_ratio is not None:
-        _checks.number("max_ratio", max_ratio, "positive and finite")
+        _checks.number("max_ratio", max_ratio, "above 0 and at most 1")
     if inner is not None:
         _checks.transformation("inner", inner)
         inner = optax.with_extra_args_support(inner)
@@ -160,9 +167,9 @@ def dtnh(
             _inner.refuse_negating(inner, params)
         groups = divide(params)
         _groups.warn_of_flat(params, granularity, groups)
-        names, reference = groups.names, None
+        names, average = groups.names, None
         if reference_decay is not None:
-            reference = _reference.zeros_like(params, reference_dtype)
+            average = _reference.zeros_like(params, reference_dtype)
         return DtnhState(
             count=jnp.zeros((), jnp.int32),
             conflict=Conflict(
@@ -170,7 +177,7 @@ def dtnh(
                 count=jnp.zeros(len(names), jnp.int32),
             ),
             group_names=_groups.encode(names),
-            reference=reference,
+            reference=average,
             inner=None if inner is None else inner.init(params),
         )
 
@@ -183,17 +190,18 @@ def dtnh(
         if inner is not None:
             base, inner_state = inner.update(base, inner_state, params, **extra_args)
 
-        reference = state.reference
         g, r = (layout.arrays(half) for half in pair)
         u = g if inner is None else layout.arrays(base)
-        m = g if reference is None else layout.arrays(reference)
+        judge = u if reference == "update" else g
+        average = state.reference
+        m = judge if average is None else layout.arrays(average)
         axes = _axes.find(axis_name, layout, [g, r, u], groups.axes)
         geo = _projection.geometry(m, r, u, groups, axes, capped=max_ratio is not None)
         lam = weight(state.count) if callable(weight) else weight
         judged = True
-        if reference is not None:
+        if average is not None:
             judged = state.count > 0  # the first step has no reference
-            reference = _reference.update(reference, layout, g, reference_decay)
+            average = _reference.update(average, layout, judge, reference_decay)
         plan = _projection.plan(geo, lam, on_conflict, max_ratio, judged)
         steps = _projection.combine(plan, u, m, r, groups, axes)
 
@@ -207,7 +215,7 @@ def dtnh(
             optax.safe_increment(state.count),
             Conflict(cosine, removed, pull, more),
             state.group_names,
-            reference,
+            average,
             inner_state,
         )
 

@@ -54,6 +54,7 @@ class Rule:
         is Bloop's rule, with the decay alone.
       inner: whether the optimizer sees the empirical gradient alone, as ``dtnh``'s
         ``inner``, instead of the combined one.
+      reference: as in ``dtnh``; ``None``: the update of Adam, with SGD the gradient.
     """
 
     label: str
@@ -62,6 +63,7 @@ class Rule:
     reference_decay: float | None = None
     max_ratio: float | None = None
     inner: bool = False
+    reference: Literal["gradient", "update"] | None = None
 
 
 # What `dtnh_sgd` and `dtnh_adamw` do by default.
@@ -78,15 +80,16 @@ RULES = {
     "global": Rule("DTNH (global)", granularity="global"),
     "layer": Rule("DTNH (layer)"),
     "drop": Rule("drop", "drop"),
-    "drop-capped": Rule("drop, κ = 3", "drop", max_ratio=3.0, inner=True),
     "bloop": Rule("Bloop", "bloop", granularity="global", reference_decay=0.99),
     "steady": _STEADY,
     "steady-ratio-0.3": _steady("κ = 0.3", max_ratio=0.3),
+    "steady-ratio-0.7": _steady("κ = 0.7", max_ratio=0.7),
     "steady-ratio-1": _steady("κ = 1", max_ratio=1.0),
-    "steady-ratio-3": _steady("κ = 3", max_ratio=3.0),
     "steady-decay-0.9": _steady("decay 0.9", reference_decay=0.9),
     "steady-decay-0.97": _steady("decay 0.97", reference_decay=0.97),
     "steady-decay-0.999": _steady("decay 0.999", reference_decay=0.999),
+    "steady-gradient": _steady("average gradient", reference="gradient"),
+    "steady-update": _steady("average update", reference="update"),
     "steady-no-average": _steady("this step's gradient", reference_decay=None),
     "steady-no-cap": _steady("no cap", max_ratio=None),
     "steady-no-inner": _steady("optimizer after", inner=False),
@@ -148,6 +151,10 @@ class Method:
         options = dataclasses.asdict(self.rule)
         del options["label"]
         inner = direction if options.pop("inner") else None
+        adaptive = inner is not None and recipe.optimizer != "sgd"
+        options["reference"] = self.rule.reference or (
+            "update" if adaptive else "gradient"
+        )
         if self.regularizers in (("kd",), ("delta",)):
             weight = FEATURE_SCALE * weight
         if self.rule.on_conflict == "bloop":

@@ -22,7 +22,7 @@ from experiments.sources import Photographs
 from experiments.study import Study
 
 RECIPE = Recipe(steps=9000, batch_size=64, learning_rate=0.01, falls_at=2 / 3, crop=224)
-RULES = "sum", "global", "layer", "drop-capped"
+RULES = "sum", "global", "layer", "steady"
 
 
 def protocol(

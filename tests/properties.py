@@ -64,12 +64,22 @@ def project(g: np.ndarray, r: np.ndarray) -> np.ndarray:
     return r if cosine >= 0 else r - cosine * norm(r) * (g / norm(g))
 
 
-def step(u: np.ndarray, kept: np.ndarray, kappa: float) -> tuple[np.ndarray, ...]:
-    """The oracle of the caps: d and r', where ``kept`` is r' before them."""
-    if norm(kept) > kappa * norm(u):
-        kept = kept * (kappa * norm(u) / norm(kept))
-    d = u + kept
-    return d * (norm(u) / norm(d) if norm(d) > norm(u) else 1.0), kept
+def shortened(x: np.ndarray, length: float) -> np.ndarray:
+    """x, at most so long."""
+    return x * (length / norm(x)) if norm(x) > length else x
+
+
+def step(
+    u: np.ndarray, m: np.ndarray, r: np.ndarray, kappa: float, rule: str = "project"
+) -> tuple[np.ndarray, ...]:
+    """The oracle of the caps: d and r', of the weighted regularizer r."""
+    kept = shortened(r, norm(u))
+    if rule == "project":
+        kept = project(m, kept)
+    elif rule == "drop" and dot(m, kept) < 0:
+        kept = 0 * kept
+    kept = shortened(kept, kappa * norm(u))
+    return shortened(u + kept, norm(u)), kept
 
 
 def assert_non_conflict(g, r, projected, eps):

@@ -40,17 +40,18 @@ def run(tx, pairs=True, steps=4):
 )
 def test_each_is_its_chain(given, options):
     decays = optax.add_decayed_weights(0.2)
-    for alias, rate, inner in (
-        (dtnh_sgd(0.1, **given), 0.1, None),
-        (dtnh_sgd(0.1, 0.9, True, **given), 0.1, optax.trace(0.9, nesterov=True)),
+    adam = optax.chain(optax.scale_by_adam(0.8, 0.95, 1e-3), decays)
+    for alias, reference, inner in (
+        (dtnh_sgd(0.1, **given), "gradient", None),
+        (dtnh_sgd(0.1, 0.9, True, **given), "gradient", optax.trace(0.9, True)),
         (
             dtnh_adamw(0.1, 0.8, 0.95, 1e-3, weight_decay=0.2, **given),
-            0.1,
-            optax.chain(optax.scale_by_adam(0.8, 0.95, 1e-3), decays),
+            "update",
+            adam,
         ),
     ):
-        rule = dtnh(inner=inner, **options)
-        chain = optax.chain(rule, optax.scale_by_learning_rate(rate))
+        rule = dtnh(reference=reference, inner=inner, **options)
+        chain = optax.chain(rule, optax.scale_by_learning_rate(0.1))
         (params, state), (expected, other) = run(alias), run(chain)
         close(params, expected)
         assert conflict_report(state) == conflict_report(other)

@@ -54,7 +54,7 @@ OPTIMIZERS = {
     "dtnh drop": functools.partial(_dtnh, on_conflict="drop"),
     "dtnh_sgd": lambda weight: dtnh_sgd(RATE, 0.9, weight=weight),
     "dtnh_adamw": lambda weight: dtnh_adamw(
-        1e-2, weight=weight, reference_decay=0.5, max_ratio=2.0
+        1e-2, weight=weight, reference_decay=0.5, max_ratio=0.5
     ),
     "multi_steps": lambda weight: multi_steps(_dtnh(weight), 2),
     "skip_nonfinite": lambda weight: skip_nonfinite(_dtnh(weight)),

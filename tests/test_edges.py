@@ -39,7 +39,7 @@ def test_removed_is_the_share_of_the_regularizer_that_is_gone(kappa):
                 whole = 2 * check.project(g_, r_) if rule == "project" else 0 * r_
             expected, kept = g_ + whole, whole
             if kappa is not None:
-                expected, kept = check.step(g_, whole, kappa)
+                expected, kept = check.step(g_, g_, 2 * r_, kappa, rule)
             np.testing.assert_allclose(d_, expected, 1e-5, 1e-6)
             removed.append(check.norm(2 * r_ - kept) / check.norm(2 * r_))
         np.testing.assert_allclose(state.conflict.removed, removed, 1e-5, 1e-6)
@@ -146,7 +146,7 @@ def test_a_share_of_a_regularizer_of_length_one():
 
 
 def test_what_is_dropped_stays_dropped_under_a_cap():
-    d, state = update(dtnh(on_conflict="drop", max_ratio=3.0))
+    d, state = update(dtnh(on_conflict="drop", max_ratio=1.0))
     chex.assert_trees_all_equal(d, G)
     assert state.conflict.removed == 1
 

@@ -110,7 +110,7 @@ def test_what_one_batch_pushes_through_is_bounded_by_the_error_of_the_average(in
     @given(
         st.integers(0, 2**32 - 1),
         st.sampled_from([0.01, 0.3, 3.0, 100.0]),
-        st.sampled_from([0.1, 1.0, 10.0]),
+        st.sampled_from([0.01, 0.1, 1.0]),
         st.sampled_from([0.01, 1.0, 100.0]),
     )
     def holds(seed, scale, kappa, weight):

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("lenient_promotion")  # for Optax's Adam
 DECAY = 0.8
 EPS = check.epsilon(np.float32)
 WEIGHT = 0.7
+REFERENCES = ("gradient", "update")
 
 
 def momentum(gradients):
@@ -49,42 +50,50 @@ INNER = {
 }
 
 
-def expected(gradients, regularizers, inner, decay, kappa):
+def expected(gradients, regularizers, inner, reference, decay, kappa):
     """Of one group, at every step: d, r', u, λr, and which of the caps were reached.
 
     Each sum is written out anew at every step.
     """
     us = list(INNER[inner][1](gradients))
-    for t, (g, r, u) in enumerate(zip(gradients, regularizers, us, strict=True)):
+    judges = {"gradient": gradients, "update": us}[reference]
+    for t, (r, u) in enumerate(zip(regularizers, us, strict=True)):
+        r = WEIGHT * r
         if decay is None:
-            m = g
+            m = judges[t]
         elif t == 0:
-            yield u, np.zeros_like(u), u, WEIGHT * r, set()
+            yield u, np.zeros_like(u), u, r, set()
             continue
         else:
-            m = np.tensordot(weights(t, decay), gradients[:t], 1)
-        whole = WEIGHT * check.project(m, r)
+            m = np.tensordot(weights(t, decay), judges[:t], 1)
         if kappa is None:
-            yield u + whole, whole, u, WEIGHT * r, set()
+            whole = check.project(m, r)
+            yield u + whole, whole, u, r, set()
             continue
-        d, kept = check.step(u, whole, kappa)
-        capped = check.norm(kept) < check.norm(whole)
-        shortened = check.norm(d) < check.norm(u + kept)
-        yield d, kept, u, WEIGHT * r, {("capped", capped), ("shortened", shortened)}
+        d, kept = check.step(u, m, r, kappa)
+        before = check.project(m, check.shortened(r, check.norm(u)))
+        reached = {
+            "before": check.norm(r) > check.norm(u),
+            "after": check.norm(kept) < check.norm(before),
+            "step": check.norm(d) < check.norm(u + kept),
+        }
+        yield d, kept, u, r, set(reached.items())
 
 
 # Every combination by layer, and the whole rule by the other granularities.
 CASES = [
-    *itertools.product(["layer"], INNER, (None, DECAY), (None, 0.4)),
-    *((granularity, "momentum", DECAY, 0.4) for granularity in ("global", "leaf")),
+    *itertools.product(["layer"], INNER, REFERENCES, (None, DECAY), (None, 0.4)),
+    ("global", "momentum", "update", DECAY, 0.4),
+    ("leaf", "momentum", "update", DECAY, 0.4),
 ]
 
 
-@pytest.mark.parametrize(("granularity", "inner", "decay", "kappa"), CASES)
-def test_every_step_is_as_defined(granularity, inner, decay, kappa):
+@pytest.mark.parametrize(("granularity", "inner", "reference", "decay", "kappa"), CASES)
+def test_every_step_is_as_defined(granularity, inner, reference, decay, kappa):
     tx = dtnh(
         WEIGHT,
         granularity=granularity,
+        reference=reference,
         reference_decay=decay,
         max_ratio=kappa,
         inner=INNER[inner][0],
@@ -99,7 +108,11 @@ def test_every_step_is_as_defined(granularity, inner, decay, kappa):
     ]
     by_step = [list(check.groups(granularity, g, r)) for g, r in steps]
     oracles = [
-        list(expected(*map(list, zip(*group, strict=True)), inner, decay, kappa))
+        list(
+            expected(
+                *map(list, zip(*group, strict=True)), inner, reference, decay, kappa
+            )
+        )
         for group in zip(*by_step, strict=True)
     ]
     state, update_fn = tx.init(steps[0][0]), jax.jit(tx.update)
@@ -120,7 +133,8 @@ def test_every_step_is_as_defined(granularity, inner, decay, kappa):
             removed = check.norm(whole - kept) / check.norm(whole)
             np.testing.assert_allclose(values["removed"], removed, 32 * eps, 32 * eps)
     reached = {case for oracle in oracles for *_, cases in oracle for case in cases}
-    wanted = {("capped", True), ("capped", False), ("shortened", True)}
+    wanted = set(itertools.product(("before", "after"), (True, False)))
+    wanted |= {("step", True)}
     assert reached >= wanted if kappa is not None else not reached
 
 

@@ -98,7 +98,7 @@ def capped(g, r, weight, kappa):
 
 @given(
     pairs(np.float32, 6),
-    st.sampled_from([1e-3, 0.1, 1.0, 10.0]),
+    st.sampled_from([1e-3, 0.1, 0.5, 1.0]),
     st.sampled_from([1e-6, 1.0, 1e6]),
 )
 def test_max_ratio_caps_regularizer_and_step(pair, kappa, weight):
@@ -110,7 +110,7 @@ def test_max_ratio_caps_regularizer_and_step(pair, kappa, weight):
     assert pull <= kappa * (1 + 4 * eps)
     if check.dot(g_, r_) > -0.99:  # else rounding hides how little is left of r
         assert check.norm(d_) <= check.norm(g_) * (1 + check.SLACK * eps)
-        expected, _ = check.step(g_, weight * check.project(g_, r_), kappa)
+        expected, _ = check.step(g_, g_, weight * r_, kappa)
         check.assert_close(d_, expected, 1e-5, size=check.norm(g_))
 
 
@@ -118,7 +118,8 @@ def test_max_ratio_of_the_plain_sum_caps_it_too():
     tx = dtnh(100.0, on_conflict="ignore", max_ratio=0.5)
     d, state = jax.jit(lambda g, r: update(tx, g, r))(G, R)
     g_, r_, d_ = check.vectors(G, R, d)
-    np.testing.assert_allclose(d_, check.step(g_, 100 * r_, 0.5)[0], 1e-5, 1e-6)
+    expected, _ = check.step(g_, g_, 100 * r_, 0.5, "ignore")
+    np.testing.assert_allclose(d_, expected, 1e-5, 1e-6)
     removed = 1 - 0.5 * check.norm(g_) / (100 * check.norm(check.vectors(R)[0]))
     np.testing.assert_allclose(state.conflict.removed, [removed], 1e-5)
 
@@ -360,8 +361,8 @@ def test_a_wrong_pair_is_refused_with_words(act, error, says):
         ({"weight": np.nan}, ValueError, "`weight` must be non-negative, got nan"),
         ({"weight": "1"}, TypeError, "`weight` must be a number, got '1'"),
         ({"weight": G}, TypeError, "`weight` must be a number"),
-        ({"max_ratio": 0.0}, ValueError, "must be positive and finite, got 0.0"),
-        ({"max_ratio": np.inf}, ValueError, "`max_ratio` must be positive and finite"),
+        ({"max_ratio": 0.0}, ValueError, "must be above 0 and at most 1, got 0.0"),
+        ({"max_ratio": 1.5}, ValueError, "`max_ratio` must be above 0 and at most 1"),
         ({"max_ratio": np.ones(3)}, TypeError, "`max_ratio` must be a number"),
         ({"on_conflict": "projet"}, ValueError, '"project", "drop", "ignore", got'),
         ({"granularity": "layers"}, ValueError, '"global", "layer", "leaf", got'),

@@ -38,8 +38,8 @@ STUDY = Study(
     ),
     methods=(
         *("plain", "frozen"),
-        *("l2-sp/sum", "l2-sp/global", "l2-sp/layer", "l2-sp/drop-capped"),
-        *("kd/sum", "kd/global", "kd/layer", "kd/drop-capped"),
+        *("l2-sp/sum", "l2-sp/global", "l2-sp/layer", "l2-sp/steady"),
+        *("kd/sum", "kd/global", "kd/layer", "kd/steady"),
         *("l2-sp+l2/steady", "kd+l2-sp+l2/steady"),
     ),
     weights=(0.001, 0.01, 0.1, 1.0),

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from benchmarks.timing import Function, Program, interleaved, quartiles, ratio
+from benchmarks.timing import (
+    Function,
+    Program,
+    interleaved,
+    quartiles,
+    ratio,
+    repeated,
+)
 
 
 def test_donated_arguments_are_carried_on():
@@ -28,6 +35,16 @@ def test_donated_memory_is_used_again():
     program = Program(Function(lambda out, x: (2 * x,), args, donated=1))
     first = program()[0].unsafe_buffer_pointer()
     assert program()[0].unsafe_buffer_pointer() == first
+
+
+def test_a_repeated_program_goes_on_from_its_results():
+    args = jnp.zeros(3), jnp.ones(3), jnp.ones(3)
+    once = Function(lambda x, old, step: (x + step, x, None), args, donated=2)
+    program = Program(repeated(once, 5))
+    for total in (5, 10):
+        new, old = program()
+        np.testing.assert_array_equal(new, [total] * 3)
+        np.testing.assert_array_equal(old, [total - 1] * 3)
 
 
 def test_one_function_is_compiled_anew_each_time():

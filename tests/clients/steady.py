@@ -43,7 +43,7 @@ class Steady:
     def __init__(self, w, layers, decayed, *, weight=WEIGHT, b2=0.999, new=()):
         self.start, self.layers, self.decayed = w, layers, decayed
         self.weight, self.new = weight, list(new)
-        self.adam, self.average = Adam(b2=b2), None  # of the gradients before
+        self.adam, self.average = Adam(b2=b2), None  # of the updates before
 
     def __call__(self, w, g, *penalties):
         u = self.adam(g)
@@ -55,16 +55,16 @@ class Steady:
             self.average = np.zeros_like(g)
         else:
             for layer in self.layers:
-                longest = RATIO * norm(u[layer])
-                rest = kept(self.average[layer], r[layer], longest)
+                rest = kept(self.average[layer], r[layer], norm(u[layer]))
                 direction[layer] = turned(u[layer], rest)
-        self.average = DECAY * self.average + (1 - DECAY) * g
+        self.average = DECAY * self.average + (1 - DECAY) * u
         return direction
 
 
-def kept(m, r, longest):
-    """Of ``r``, what does not oppose ``m``, at most ``longest``."""
-    return shortened(r - min(0, m @ r) / (m @ m) * m, longest)
+def kept(m, r, length):
+    """Of ``r``, no longer than ``length``, what does not oppose ``m``; at most half."""
+    r = shortened(r, length)
+    return shortened(r - min(0, m @ r) / (m @ m) * m, RATIO * length)
 
 
 def turned(u, r):
