@@ -30,7 +30,7 @@ def measure(quick: bool) -> Iterator[list[dict[str, Any]]]:
     # Neither plugins that are there by chance, nor their warnings, are to stop it.
     command += ["-p", "no:benchmark", "-W", "default"]
     if not quick:
-        command += ["-n", "4", "--dist", "loadfile"]
+        command += ["-n", "auto", "--maxprocesses", "8", "--dist", "loadfile"]
     env = {
         **os.environ,
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",

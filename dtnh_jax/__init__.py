@@ -18,7 +18,7 @@ from dtnh_jax._skip import NotFinite, SkipState, skip_nonfinite
 from dtnh_jax._transform import Conflict, DtnhState, dtnh
 from dtnh_jax._value_and_grad import pair_value_and_grad
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Conflict",

@@ -1,5 +1,6 @@
 """The reference: a moving average over the steps before this one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,16 +23,13 @@ def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
     return layout.build(map(zeros, layout.leaves(params)))
 
 
-def update(average: Any, layout: _trees.Layout, new: Arrays, decay: Any) -> Any:
+def moved(average: Arrays, new: Arrays, decay: Any) -> Iterator[jax.Array]:
     """The average after one more step, in the dtypes in which it is stored.
 
     It begins at zero and is not corrected for that. Only its direction is needed, so
-    that no correction ever is. Where the tree has None, it does not change.
+    that no correction ever is.
     """
-
-    def step(m, x):
+    for m, x in zip(average, new, strict=True):
         wide = _precision.accumulate_in(_precision.accumulator([m, x]), m)
         x = x.astype(wide.dtype)
-        return (x + _precision.times(wide - x, jnp.asarray(decay))).astype(m.dtype)
-
-    return layout.build(map(step, layout.arrays(average), new), average)
+        yield (x + _precision.times(wide - x, jnp.asarray(decay))).astype(m.dtype)

@@ -198,12 +198,16 @@ def dtnh(
         axes = _axes.find(axis_name, layout, [g, r, u], groups.axes)
         geo = _projection.geometry(m, r, u, groups, axes, capped=max_ratio is not None)
         lam = weight(state.count) if callable(weight) else weight
-        judged = True
-        if average is not None:
-            judged = state.count > 0  # the first step has no reference
-            average = _reference.update(average, layout, judge, reference_decay)
+        # The first step has no reference.
+        judged = True if average is None else state.count > 0
         plan = _projection.plan(geo, lam, on_conflict, max_ratio, judged)
-        steps = _projection.combine(plan, u, m, r, groups, axes)
+        steps = list(_projection.combine(plan, u, m, r, groups, axes))
+        if average is not None:
+            # After the steps are made, or XLA for a GPU copies the average first.
+            pairs = map(jax.lax.optimization_barrier, zip(steps, m, strict=True))
+            m = [old for _, old in pairs]
+            moved = _reference.moved(m, judge, reference_decay)
+            average = layout.build(moved, average)
 
         pull = jnp.where(plan.length == 0, 0, plan.length / geo.update)
         conflicts = state.conflict.count
