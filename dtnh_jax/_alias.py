@@ -85,7 +85,9 @@ def dtnh_adamw(  # noqa: D417
     r"""AdamW on the empirical gradient, with the regularizer added by DTNH.
 
     As :func:`dtnh_sgd`, with :math:`u` what AdamW (`Loshchilov and Hutter, 2019
-    <https://arxiv.org/abs/1711.05101>`_) makes of the empirical gradient.
+    <https://arxiv.org/abs/1711.05101>`_) makes of the empirical gradient. As Adam does
+    not follow the gradients, conflict is judged against the average :math:`u` of the
+    steps before.
 
     Args:
       learning_rate: step size η, a number or a schedule.

@@ -89,7 +89,8 @@ def judged(rule, loss, past, noise, r, weight):
         error = SURE * np.std(seen - gained) / np.sqrt(FRESH)
         away = check.norm(loss[name] - average(past[name]))
         bound = away * np.linalg.norm(kept[name], axis=1).mean()
-        rounding = 1e-9 * np.abs(gained).max() + 1e-9 * bound
+        longest = np.linalg.norm(kept[name], axis=1).max()
+        rounding = 1e-9 * longest * check.norm(loss[name])
         yield (
             np.ptp(kept[name], axis=0).max() <= 1e-9 * np.abs(g).max(),
             abs(np.mean(seen - gained)) <= error + rounding,

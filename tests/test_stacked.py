@@ -139,6 +139,11 @@ def both(said, division, rule, maker, how):
 )
 def test_unrolled_and_scanned_are_the_same(said, division, rule, maker, how):
     unrolled, one = both(said, division, rule, maker, how)
+    # A small array can be opposed outright, where rounding hides how long the rest is.
+    pulls = [
+        {k: x.pop("pull") for k, x in report.items()} for _, report in (one, unrolled)
+    ]
+    chex.assert_trees_all_close(*pulls, rtol=1e-4, atol=1e-3)
     chex.assert_trees_all_close(one, unrolled, rtol=1e-4, atol=2e-6)
     assert 0 < np.mean([x["rate"][-1] for x in one[1].values()]) < 1
 
