@@ -24,8 +24,8 @@ MISTAKES = 12
 SIDE = 112
 
 CONFLICT = (
-    "Cosine of the regularizer gradient and the average of past steps on the loss: below "
-    "0 (dark) they are in conflict, and the rule removes what opposes the loss. Pull: "
+    "Cosine of the regularizer gradient and the average of the steps before: below 0 "
+    "(dark) they are in conflict, and the rule removes what opposes those steps. Pull: "
     "length of what is left of the regularizer, compared with the optimizer's step."
 )
 STYLE = """

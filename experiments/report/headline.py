@@ -27,8 +27,8 @@ HEADINGS = "", "cells", "below by > 2 s.e.", "lowest", "mean", "highest"
 def draw(folder: Path, results: Results) -> list[str]:
     """Draws the figure, where the study has what it shows; gives its name.
 
-    Two sources side by side, with the first optimizer: the study's first, and the one
-    from which the plain sums fall lowest.
+    Two pairs of source and target side by side, with the first optimizer: the study's
+    first, and the one on which the plain sums fall lowest.
     """
     sums = [name for name in results.methods if name.endswith("/sum")]
     sums = [name for name in sums if "+" not in name][: len(SUMS)]
@@ -56,7 +56,8 @@ def draw(folder: Path, results: Results) -> list[str]:
         panel.set_xticks(ticks, [f"{weight:g}" for weight in ticks])
         panel.set_xticks([], minor=True)
         panel.set_ylim(LOWEST, 10)
-        panel.set_title(fill(f"from {results.names[place][0]}", 22), fontsize=SIZE)
+        title = "from {}\nto {}".format(*results.names[place])
+        panel.set_title(title, fontsize=SIZE)
         panel.set_xlabel("regularizer weight λ", fontsize=SIZE)
         panel.tick_params(labelsize=SIZE - 2)
         panel.spines[["top", "right"]].set_visible(False)
@@ -84,12 +85,8 @@ def markdown(results: Results) -> str:
 
 
 def _same(place: Place, first: Place) -> bool:
-    """Whether two places differ in the source alone."""
-    return (place.target, place.optimizer, place.batch_size) == (
-        first.target,
-        first.optimizer,
-        first.batch_size,
-    )
+    """Whether two places differ in source and target alone."""
+    return (place.optimizer, place.batch_size) == (first.optimizer, first.batch_size)
 
 
 def _means(results: Results, name: str, place: Place) -> np.ndarray:

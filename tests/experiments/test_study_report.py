@@ -151,7 +151,7 @@ def test_figures_show_the_numbers(monkeypatch, tmp_path):
     assert heat.get_ylim() == (1.5, -0.5)
 
 
-@pytest.mark.parametrize("name", ["demo", "photographs"])
+@pytest.mark.parametrize("name", ["demo", "never-hurt"])
 def test_figures_are_whole(monkeypatch, tmp_path, name):
     draws = headline.draw, difference.draw, conflict.draw
     shown = _drawn(monkeypatch, tmp_path, measured(name), draws)
@@ -164,9 +164,7 @@ def test_figures_are_whole(monkeypatch, tmp_path, name):
                 assert inside.contains(*box.max), text
                 assert text.get_bbox_patch() is None, text
                 assert "mathdefault" not in text.get_text(), text
-    # The λ nearest 1 that did not diverge.
-    nearest = {"demo": "λ = 1,", "photographs": "λ = 0.1,"}[name]
-    assert nearest in shown["conflict-kd.png"].axes[0].get_title()
+    assert "λ = 1," in shown["conflict-kd.png"].axes[0].get_title()
 
 
 def _drawn(monkeypatch, folder, results, draws=(difference.draw, conflict.draw)):
@@ -217,7 +215,7 @@ def test_the_headline_shows_the_first_source_and_the_worst(monkeypatch, tmp_path
     results = Results(about, read_cells(records))
     shown = _drawn(monkeypatch, tmp_path, results, [headline.draw])
     panels = shown["headline.png"].axes
-    assert [panel.get_title() for panel in panels] == ["from A", "from C"]
+    assert [panel.get_title() for panel in panels] == ["from A\nto T", "from C\nto T"]
     falls = [panel.lines[0].get_ydata() for panel in panels]
     np.testing.assert_allclose(falls, [[-100, -1.7 / 3], [-26 / 3, -26 / 3]])
     assert headline.markdown(results).splitlines()[2:] == [
