@@ -131,7 +131,7 @@ def test_a_page_that_shows_something_else_is_found(tmp_path, shown):
 def test_every_public_name_is_documented(name):
     public = getattr(dtnh_jax, name)
     assert public.__doc__
-    assert f":: {name}\n" in (ROOT / "docs" / "api.md").read_text()
+    assert f"\n   {name}\n" in (ROOT / "docs" / "api.md").read_text()
     if callable(public) and not isinstance(public, type):
         for section in ("Args:", "Returns:", "Raises:", "Examples:"):
             assert section in public.__doc__, section
