@@ -2,6 +2,7 @@
 
 import contextlib
 import doctest
+import hashlib
 import importlib
 import io
 import pkgutil
@@ -125,6 +126,15 @@ def test_a_page_that_shows_something_else_is_found(tmp_path, shown):
     page.write_text(block.format(shown))
     with pytest.raises(AssertionError):
         _run(page)
+
+
+def test_figures_come_from_the_script_as_it_is():
+    script = ROOT / "docs" / "figures" / "vectors.py"
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()
+    figures = list(script.parent.glob("*.svg"))
+    assert len(figures) == 3
+    for figure in figures:
+        assert digest in figure.read_text(), f"run {script.relative_to(ROOT)}"
 
 
 @pytest.mark.parametrize("name", dtnh_jax.__all__)
