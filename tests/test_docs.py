@@ -9,6 +9,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import optax
 import pytest
 
 import dtnh_jax
@@ -59,6 +60,8 @@ def _run(page):
     """
     scope, printed = {}, io.StringIO()
     for block, shown in SHOWN.findall(page.read_text()):
+        if "optax.microbatching" in block and not hasattr(optax, "microbatching"):
+            continue  # newer than this Optax
         if block:
             with contextlib.redirect_stdout(printed):
                 exec(compile(block, str(page), "exec"), scope)
