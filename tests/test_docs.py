@@ -25,8 +25,6 @@ MODULES = [
 # `make test-clients` runs the page on trainers.
 DOCS = sorted({*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "trainers.md"})
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
-# One fine-tunes a network with ImageNet's weights; the notebooks `make docs` runs too.
-SLOW = {"your-images.md", *(page.name for page in NOTEBOOKS)}
 # The Python blocks of a page, and the cells of a notebook less their options.
 BLOCK = re.compile(
     r"^```(?:python|\{code-cell\} python)\n(?::[^\n]*\n)*(.*?)^```",
@@ -44,11 +42,10 @@ def _pages():
     for page in DOCS:
         named = INCLUDED.findall(page.read_text())
         pages += [(page.parent / name).resolve() for name in named]
-    marks = dict.fromkeys(SLOW, pytest.mark.slow)
+    # `make docs` runs the notebooks too.
+    marks = dict.fromkeys(NOTEBOOKS, pytest.mark.slow)
     return [
-        pytest.param(
-            page, id=str(page.relative_to(ROOT)), marks=marks.get(page.name, ())
-        )
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks.get(page, ()))
         for page in dict.fromkeys([*pages, *NOTEBOOKS])
     ]
 
