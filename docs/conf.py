@@ -1,6 +1,9 @@
 """Sphinx settings. The build needs no network, so there is no intersphinx."""
 
+import ast
 import hashlib
+import inspect
+import re
 from pathlib import Path
 
 import jax
@@ -17,14 +20,17 @@ release = version = dtnh_jax.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     # MathJax lies beside the pages, so that they can be read without a network.
     "sphinx-mathjax-offline",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_design",
 ]
-exclude_patterns = ["_build", "generated"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
 
 # Notebooks run when their page is read, and Sphinx reads again only what has changed.
 # What they print may not be older than the code that they call: see `digest_of_code`.
@@ -41,14 +47,16 @@ html_css_files = ["site.css"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 # A NamedTuple's `Attributes:` would otherwise be listed twice.
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them, with shorter names
 napoleon_use_rtype = False
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -68,6 +76,18 @@ def every_public_name(app, env):
                 )
 
 
+def signature_as_written(app, what, name, obj, options, signature, returns):
+    """Types by the names in the source, not by what these stand for.
+
+    ``autodoc_type_aliases`` does that only for annotations that are not evaluated.
+    """
+    if what != "function":
+        return None
+    function = ast.parse(inspect.getsource(obj)).body[0]
+    parts = f"({ast.unparse(function.args)})", ast.unparse(function.returns)
+    return tuple(re.sub(r"\b(_\w+|jax|optax|np)\.", "", part) for part in parts)
+
+
 def digest_of_code():
     """Changes with what the notebooks call: this package, its experiments, and JAX."""
     root = Path(__file__).parents[1]
@@ -79,5 +99,6 @@ def digest_of_code():
 
 
 def setup(app):
+    app.connect("autodoc-process-signature", signature_as_written)
     app.connect("env-check-consistency", every_public_name)
     app.add_config_value("code_version", digest_of_code(), rebuild="env")

@@ -10,12 +10,19 @@ pytest.importorskip("playwright.sync_api")
 
 from page_checks import faults, watch
 
+import dtnh_jax.nnx
+
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = [p.relative_to(DOCS) for e in ("md", "ipynb") for p in DOCS.rglob(f"*.{e}")]
+# The build writes a page for each name in the API.
+NAMES = [f"{m.__name__}.{n}" for m in (dtnh_jax, dtnh_jax.nnx) for n in m.__all__]
 PAGES = sorted(
-    path.with_suffix(".html").as_posix()
-    for path in SOURCES
-    if not path.parts[0].startswith("_")
+    [
+        path.with_suffix(".html").as_posix()
+        for path in SOURCES
+        if not path.parts[0].startswith("_")
+    ]
+    + [f"generated/{name}.html" for name in NAMES]
 )
 # In pixels: of a browser at a desk, and of a phone.
 WIDTHS = {"desk": 1200, "phone": 390}
