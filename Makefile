@@ -1,19 +1,20 @@
-# Every target sets up .venv by itself; where nothing changed that costs nothing.
+# Every target sets up .venv if needed.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 BUSY := $(VENV)/.installing
 RUN := $(VENV)/bin/python
 PACKAGES := -e '.[experiments,benchmarks,docs]' --group dev
-# A file stays on one worker, where its tests share compilations. The folders, in which a
-# file may be one long test, come first: at the end the other worker would wait for it.
+# All tests of a file run on one worker, where they share compilations. The folders come
+# first, because their files may be one long test: if that came last, the other worker
+# would wait for it.
 PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: demo test test-slow coverage test-oldest test-clients lint format docs linkcheck bench gpu dist clean help
 
-# BUSY is left behind only where an installation was interrupted: packages may then be
-# half written in a way that pip does not see, so the environment is made anew.
+# BUSY remains only if an installation was interrupted. Packages may then be incomplete
+# without pip noticing, so the environment is created again.
 $(STAMP): pyproject.toml
 	@if [ -e $(BUSY) ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then \
 	    echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); fi
@@ -40,7 +41,7 @@ coverage: $(STAMP)  ## run the library's tests; fails below 98 % of its branches
 test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
 	PIP_CONSTRAINT=$(CURDIR)/tests/oldest.txt $(MAKE) VENV=.venv-oldest test
 
-test-clients:  ## run the tests inside trainers of others
+test-clients:  ## run the tests inside third-party trainers
 	$(MAKE) VENV=.venv-clients PACKAGES='-e . --group clients' .venv-clients/.installed
 	.venv-clients/bin/python -m pip install --quiet --no-deps kauldron==1.4.2
 	.venv-clients/bin/python -m pytest tests/clients
@@ -50,7 +51,7 @@ lint: $(STAMP)  ## check style, format and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
 
-format: $(STAMP)  ## put imports, format and generated tables in pages right
+format: $(STAMP)  ## fix imports and formatting, update generated tables
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 	$(RUN) tests/composition/table.py
@@ -62,23 +63,23 @@ docs: $(STAMP)  ## build the documentation into docs/_build/html
 	$(RUN) docs/fill.py --check
 	$(RUN) -m sphinx -W -b html docs docs/_build/html
 
-linkcheck: $(STAMP)  ## look whether the links that leave the pages lead somewhere
+linkcheck: $(STAMP)  ## check the external links in the documentation
 	$(RUN) -m sphinx -b linkcheck docs docs/_build/linkcheck
 
-bench: $(STAMP)  ## measure what DTNH costs; fills benchmarks/README.md
+bench: $(STAMP)  ## measure the cost of DTNH; updates benchmarks/README.md
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks report
 
-gpu: $(STAMP)  ## test and measure what is worth most on a GPU, in ten minutes
+gpu: $(STAMP)  ## run the most useful tests and benchmarks on a GPU, in ten minutes
 	$(RUN) -m benchmarks gpu
 	$(RUN) -m benchmarks report
 
-dist: $(STAMP)  ## build the sdist and the wheel into dist/, and check them
+dist: $(STAMP)  ## build the sdist and the wheel in dist/, and check them
 	rm -rf dist
 	$(RUN) -m build
 	$(RUN) -m twine check --strict dist/*
 
-clean:  ## remove what was built; .venv and runs/ stay
+clean:  ## remove build products; keeps .venv and runs/
 	rm -rf dist docs/_build docs/generated .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

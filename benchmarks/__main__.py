@@ -42,10 +42,10 @@ def main(arguments: list[str]) -> int:
         rest = ["--quick"] * options.quick
         rest += ["--commit", options.commit] if options.commit else []
         if not options.quick:
-            provenance.clean_commit(options.commit)  # before time is lost
+            provenance.clean_commit(options.commit)  # fail before the measurements
         if options.name == "gpu":
             return gpu.run(rest)
-        # A process each: memory that one leaves behind cannot slow down the next.
+        # One process each, so that memory left by one cannot slow down the next.
         commands = [[sys.executable, "-m", "benchmarks", x, *rest] for x in TOGETHER]
         return max(subprocess.run(command).returncode for command in commands)
     except InputError as error:
@@ -54,13 +54,13 @@ def main(arguments: list[str]) -> int:
 
 
 def run(name: str, quick: bool, commit: str | None, folder: Path) -> None:
-    """Measures one benchmark, and writes what there is after every case.
+    """Measures one benchmark, and writes the record after every case.
 
     Args:
-      name: of the benchmark.
-      quick: the smallest cases, to see whether it runs; nothing is written.
-      commit: what a copy without git is of; else it is looked up.
-      folder: for the record.
+      name: name of the benchmark.
+      quick: try only the smallest cases, and write nothing.
+      commit: the commit of a copy without git; otherwise git is asked.
+      folder: folder of the record.
 
     Raises:
       InputError: if the tree has uncommitted changes.
@@ -70,7 +70,7 @@ def run(name: str, quick: bool, commit: str | None, folder: Path) -> None:
 
     def write(complete: bool) -> None:
         if commit is not None:
-            # Not before the first rows: tests are run before JAX takes the device.
+            # Only after the first rows, because tests run before JAX takes the device.
             where.update(where or provenance.machine())
             record = Record(name, where, commit, records.today(), complete, rows)
             record.write(folder)
@@ -91,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="try the smallest cases; write nothing"
     )
-    parser.add_argument("--commit", help="what a copy without git is of")
+    parser.add_argument("--commit", help="the commit of a copy without git")
     parser.add_argument(
-        "--check", action="store_true", help="report: only look for what is out of date"
+        "--check", action="store_true", help="report: only check what is out of date"
     )
     return parser
 

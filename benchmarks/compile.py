@@ -1,12 +1,11 @@
 """How long an update takes to compile, by the number of arrays.
 
-Arrays are those of a convolutional network, in float32: layers of a kernel, a bias,
-and the scale and bias of a norm. `dtnh` on two gradients that are ready is compared
-with their plain weighted sum, and the steady rule with `optax.adamw(lr)`. All of one
-size are compiled in turn, in one process, three times over, or fewer where they take
-long: each time a new function is traced and lowered, then compiled by XLA, without a
-persistent cache. The exponent p is of a fit, cost ~ n^p, over the last two decades: 1
-is linear growth.
+The arrays are those of a convolutional network, in float32: layers of a kernel, a bias,
+and the scale and bias of a norm. `dtnh` on two given gradients is compared with their
+plain weighted sum, and the steady rule with `optax.adamw(lr)`. All programs of one size
+are compiled in turn, in one process, three times, or fewer if they take long. Each time
+a new function is traced and lowered, then compiled by XLA, without a persistent cache.
+The exponent p is fitted to cost ~ n^p over the last two decades: 1 is linear growth.
 """
 
 import functools
@@ -24,7 +23,7 @@ TABLES = {"compile": "Seconds to trace, lower and compile."}
 GROWTH = {"arrays": ("compile s", "ms")}
 
 GRANULARITIES = ("global", "layer", "leaf")
-# Those for which there is a goal come first.
+# The numbers with a goal come first.
 JUDGED = (316, 1000)
 NUMBERS = (*JUDGED, 10, 100, 3000)
 PATIENCE = 30.0
@@ -38,7 +37,7 @@ def measure(quick: bool) -> Iterator[list[Row]]:
 
 def _arrays(n: int, quick: bool) -> list[Row]:
     g, w = (shapes.random(shapes.layers(n), seed, np.float32) for seed in range(2))
-    # The largest takes minutes.
+    # The largest number takes minutes.
     names = GRANULARITIES if n < max(NUMBERS) else ("layer",)
     found = measured(
         {

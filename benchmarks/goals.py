@@ -1,4 +1,4 @@
-"""What ratios are to stay below."""
+"""The limits that ratios should stay below."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 
 
 class Goal(NamedTuple):
-    """A limit on a CPU, and one on an accelerator."""
+    """A limit on CPUs, and one on accelerators."""
 
     name: str
     cpu: float
@@ -14,7 +14,7 @@ class Goal(NamedTuple):
 
     @property
     def limit(self) -> float:
-        """On this machine."""
+        """The limit on this machine."""
         return self.cpu if on_cpu() else self.accelerator
 
 
@@ -31,8 +31,9 @@ FLOAT32 = Goal("update, float32 / plain sum", 2.0, 1.1)
 BFLOAT16 = Goal("update, bfloat16 / plain sum", 3.0, 1.1)
 STEADY_UPDATE = Goal("update of the steady rule / AdamW", 1.8, 1.4)
 UPDATE_MEMORY = Goal("parameters and temporaries of an update / by hand", 1.1, 1.1)
-# AdamW has two trees; an anchor and an average make four. The rest are scalars.
+# AdamW has two trees; with an anchor and an average, there are four. The rest is
+# scalars.
 STATE_FLOAT32 = Goal("state of the steady rule, float32 / AdamW", 2.01, 2.01)
-# The average stays in float32, and counts for two trees.
+# The average stays in float32 and counts as two trees.
 STATE_BFLOAT16 = Goal("state of the steady rule, bfloat16 / AdamW", 2.51, 2.51)
 COMPILE = Goal("compile time of an update / plain sum", 12, 12)

@@ -1,4 +1,4 @@
-"""What is worth most on a GPU, in ten minutes: ``python -m benchmarks gpu``."""
+"""The most useful benchmarks on a GPU, in ten minutes: ``python -m benchmarks gpu``."""
 
 import contextlib
 import os
@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-# In order of worth, with the seconds that each may take. Those of one entry run side by
-# side: they time nothing.
+# In order of usefulness, with a time limit in seconds. The benchmarks of one entry run
+# in parallel, because they do not measure time.
 PARTS = {
     ("gpu_tests", "memory"): 130,
     ("step",): 170,
@@ -21,13 +21,13 @@ PARTS = {
 def run(
     options: Sequence[str], parts: dict[tuple[str, ...], float] | None = None
 ) -> int:
-    """Runs the parts, each in a process of its own, and cuts those that take too long.
+    """Runs the parts, each in its own process, and stops those that take too long.
 
-    What a part found before it was cut is in its record.
+    The record of a stopped part has the results so far.
 
     Args:
-      options: of the command line, for each part.
-      parts: seconds by names of benchmarks; by default ``PARTS``.
+      options: command-line options for each part.
+      parts: time limits in seconds by names of benchmarks; by default ``PARTS``.
 
     Returns:
       1 if a part failed, else 0.

@@ -1,4 +1,4 @@
-"""The library's tests on this device, with float32 multiplied in full precision."""
+"""The library's tests on this device, with float32 products in full precision."""
 
 import os
 import re
@@ -23,11 +23,11 @@ OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")
 def measure(quick: bool) -> Iterator[list[dict[str, Any]]]:
     """One row: how many tests passed, and the names of those that did not.
 
-    The outcomes are read as they come, so that a cut leaves those so far.
+    Outcomes are read as they appear, so that a timeout keeps those so far.
     """
     paths = [f"tests/test_{name}.py" for name in (("mix",) if quick else FILES)]
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"]
-    # Neither plugins that are there by chance, nor their warnings, are to stop it.
+    # Other installed plugins, and their warnings, must not stop the run.
     command += ["-p", "no:benchmark", "-W", "default"]
     if not quick:
         command += ["-n", "auto", "--maxprocesses", "8", "--dist", "loadfile"]
@@ -45,7 +45,7 @@ def measure(quick: bool) -> Iterator[list[dict[str, Any]]]:
     ) as process:
         for line in process.stdout or ():
             match = OUTCOME.search(line)
-            # At the end pytest names those that failed once more.
+            # At the end, pytest lists the failed tests again.
             if "::" in line and match and not line.startswith(match[1]):
                 counts[match[1].lower()] = counts.get(match[1].lower(), 0) + 1
                 if match[1] in ("FAILED", "ERROR"):

@@ -1,11 +1,11 @@
-"""The memory that an update needs, as XLA plans it; nothing is run.
+"""The memory that an update needs, as planned by XLA; nothing is run.
 
-*Temporaries* are what XLA sets aside besides arguments and results. Programs by hand
-may need none, so the ratio is that of parameters and temporaries together: at 1.1, an
-update needs at most a tenth of the parameters more, and copies no tree. *State* is what
-the optimizer keeps between steps: the steady rule has one tree for the average, which
-is float32 at least, and one for the anchor, more than AdamW. The unit is one tree of
-parameters. Temporaries of whole steps are tabulated above.
+*Temporaries* are the memory that XLA allocates besides arguments and results. Programs
+by hand may need none, so the ratio is that of parameters and temporaries together. At
+1.1, an update needs at most a tenth of the parameters more, and copies no tree. *State*
+is what the optimizer keeps between steps. The steady rule has two trees more than
+AdamW: the average, in at least float32, and the anchor. The unit is one tree of
+parameters. The temporaries of whole steps are tabulated above.
 """
 
 from collections.abc import Iterator

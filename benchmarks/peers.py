@@ -1,18 +1,18 @@
 """DTNH and other methods for two gradients, each against its own plain step.
 
-ResNet-18, SGD with momentum, L2-SP and distillation of the last feature map, the
-teacher's map computed beforehand. In JAX: `dtnh`, the steady rule, the same projection
-written naively over two long vectors, and Bloop's rule written in Optax; also what a
-user would pick instead, weight decay or no regularizer. In PyTorch, which runs without
+ResNet-18, SGD with momentum, with L2-SP or distillation of the last feature map; the
+teacher's map is computed beforehand. In JAX: `dtnh`, the steady rule, the same
+projection written naively over two long vectors, and Bloop's rule in Optax. Weight
+decay and no regularizer are included as the usual alternatives. In PyTorch, without
 `torch.compile`: TorchJD (`autojac.backward`, `jac_to_grad`) with four of its
 aggregators, PCGrad by hand with two backward passes, and SPD, which takes back part of
-the optimizer's step. PyTorch runs first, in a process of its own; it needs
-`pip install -e '.[peers]'`, and is left out without it.
+the optimizer's step. PyTorch runs first, in its own process. It needs
+`pip install -e '.[peers]'`, and is left out otherwise.
 
-A ratio says what a method costs within one framework: the plain step has one backward
-pass of the sum, and in JAX adds L2-SP's gradient by hand. The milliseconds do not
-compare the frameworks: the layouts of images differ, and neither is tuned. Temporary MB
-are XLA's; in PyTorch, the peak of one step above what was in use before it.
+A ratio is the cost of a method within one framework. The plain step has one backward
+pass of the sum; in JAX, it adds the gradient of L2-SP by hand. The milliseconds do not
+compare the frameworks: their image layouts differ, and neither is tuned. Temporary MB
+are those of XLA; for PyTorch, the peak of one step above the memory in use before it.
 """
 
 import importlib.util
@@ -39,12 +39,12 @@ NEEDED = ("torch", "torchjd", "qpsolvers", "quadprog")
 
 
 def measure(quick: bool) -> Iterator[list[Row]]:
-    """The rows of PyTorch, then those of JAX, for each regularizer."""
+    """The rows of PyTorch, then those of JAX for each regularizer."""
     size = Size(32, 2) if quick else Size(96, 8)
     seconds = 0 if quick else 15
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"left out for want of {', '.join(missing)}: the peers in PyTorch")
+        print(f"skipping the peers in PyTorch, which need {', '.join(missing)}")
     else:
         yield _in_torch(size, seconds)
     network = Network("ResNet-18", size)

@@ -1,4 +1,4 @@
-"""With what a figure was measured: versions, device, commit; and what changed since."""
+"""How a figure was measured: versions, device, commit; and what changed since."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ import dtnh_jax
 from experiments.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-# What the benchmarks write themselves does not make a tree a changed one.
+# Files written by the benchmarks do not count as changes to the tree.
 WRITTEN = ("benchmarks/results", "benchmarks/README.md")
 
 Standing = Literal["same", "changed", "foreign", "unknown"]
@@ -41,35 +41,36 @@ def clean_commit(told: str | None = None, root: Path = ROOT) -> str:
     """The commit of the code.
 
     Args:
-      told: what to believe of a copy that is no git repository.
-      root: of the code.
+      told: the commit to use for a copy that is not a git repository.
+      root: folder of the code.
 
     Raises:
-      InputError: if a file differs from it, or there is no repository and nothing told.
+      InputError: if a file differs from the commit, or there is neither a repository
+        nor ``told``.
     """
     done = _git(root, "rev-parse", "HEAD")
     if done.returncode and told:
         return told
     if done.returncode:
         raise InputError(
-            "a record names the commit of the code, and this is no git repository; "
+            "a record names the commit of the code, but this is not a git repository; "
             "pass --commit for a copy of one, or --quick to write nothing"
         )
     written = (f":!{path}" for path in WRITTEN)
     changed = _git(root, "status", "--porcelain", "--", ".", *written).stdout
     if changed:
         raise InputError(
-            "a record names the commit of the code, and these files differ from it; "
+            "a record names the commit of the code, but these files differ from it; "
             f"commit them, or pass --quick to write nothing:\n{changed.rstrip()}"
         )
     return done.stdout.strip()
 
 
 def standing(commit: str, root: Path = ROOT) -> Standing:
-    """What became of ``dtnh_jax/`` since that commit.
+    """Whether ``dtnh_jax/`` changed since that commit.
 
-    ``"same"`` or ``"changed"``; ``"foreign"`` where the commit is no ancestor of this
-    one; ``"unknown"`` where the repository, or its history that far back, is not there.
+    ``"same"`` or ``"changed"``; ``"foreign"`` if the commit is not an ancestor of this
+    one; ``"unknown"`` if the repository, or its history that far back, is missing.
     """
     if _git(root, "merge-base", "--is-ancestor", commit, "HEAD").returncode:
         shallow = _git(root, "rev-parse", "--is-shallow-repository").stdout.strip()
@@ -87,7 +88,7 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _cpu() -> str:
-    """The processor's name, which Python itself does not know on Linux."""
+    """The name of the processor, which Python itself does not know on Linux."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

@@ -1,4 +1,4 @@
-"""What a benchmark found on one device: JSON files in ``benchmarks/results``."""
+"""The results of a benchmark on one device, as JSON in ``benchmarks/results``."""
 
 import dataclasses
 import datetime
@@ -17,12 +17,12 @@ class Record:
     """All rows of one benchmark on one device.
 
     Attributes:
-      benchmark: its name, as on the command line.
+      benchmark: name of the benchmark, as on the command line.
       machine: see :func:`benchmarks.provenance.machine`.
-      commit: of the code that ran.
+      commit: commit of the code.
       date: day of the run, ISO 8601, UTC.
-      complete: False where the run was cut.
-      rows: what it found; each benchmark's tables know what they hold.
+      complete: False if the run was cut short.
+      rows: the results, in the format of the benchmark.
     """
 
     benchmark: str
@@ -34,11 +34,11 @@ class Record:
 
     @property
     def device(self) -> str:
-        """The device's name: for a CPU the processor's."""
+        """The name of the device; for a CPU, that of the processor."""
         return self.machine["cpu" if self.machine["platform"] == "cpu" else "device"]
 
     def write(self, folder: Path) -> Path:
-        """Writes ``folder/BENCHMARK-DEVICE.json`` in one piece; returns its path."""
+        """Writes ``folder/BENCHMARK-DEVICE.json`` atomically and returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
         device = self.machine["device"].lower().replace(" ", "-")
         path = folder / f"{self.benchmark}-{device}.json"
@@ -52,7 +52,7 @@ def today() -> str:
 
 
 def read(folder: Path) -> list[Record]:
-    """All records; those of CPUs first."""
+    """All records, those of CPUs first."""
     paths = sorted(folder.glob("*.json"))
     records = [Record(**json.loads(path.read_text())) for path in paths]
     return sorted(records, key=lambda record: record.machine["platform"] != "cpu")

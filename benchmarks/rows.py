@@ -1,4 +1,4 @@
-"""Programs compared with others, a row for two of them."""
+"""Comparisons of programs. Each row compares two of them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ from benchmarks.timing import (
     repeated,
 )
 
-# Of a figure: ours, and the reference's.
+# A figure for our program, and for the reference.
 Sides = tuple[float | None, float | None]
 
 
 class Pair(NamedTuple):
-    """Names of the program that is the numerator, and of the denominator."""
+    """The names of the programs in the numerator and the denominator of a ratio."""
 
     ours: str
     reference: str
@@ -30,20 +30,20 @@ class Pair(NamedTuple):
 
 
 class Row(TypedDict):
-    """What is said of two programs that were measured together.
+    """The comparison of two programs that were measured together.
 
     Attributes:
-      table: which table of its benchmark it belongs to.
+      table: the table of the benchmark that the row belongs to.
       case: network, size and dtype.
-      ours: the program that is the numerator of the ratio.
-      reference: the denominator.
-      ratio: of times, or of what the table is about.
-      goal: name of the goal; None where there is none.
-      limit: what the ratio is to stay below; None without a goal.
-      floor: what it cannot go below; None where nothing is known.
-      axis: what grows from row to row; None where nothing does.
+      ours: the program in the numerator of the ratio.
+      reference: the program in the denominator.
+      ratio: ratio of times, or of what the table shows.
+      goal: name of the goal; None without one.
+      limit: the limit that the ratio should stay below; None without a goal.
+      floor: the lowest possible ratio; None if unknown.
+      axis: what grows from row to row; None if nothing does.
       n: the value on that axis.
-      figures: by heading with the unit; ours, and the reference's.
+      figures: figures of both programs, by heading with the unit.
     """
 
     table: str
@@ -92,9 +92,9 @@ class Measured(NamedTuple):
     """Programs that were measured together, by name.
 
     Attributes:
-      seconds: of each call, ``[repetitions]``.
-      compile_s: seconds of each compilation, tracing included, ``[compilations]``.
-      figures: medians and XLA's own figures, by heading and program.
+      seconds: seconds of each call, ``[repetitions]``.
+      compile_s: seconds of each compilation, with tracing, ``[compilations]``.
+      figures: medians and figures from XLA, by heading and program.
     """
 
     seconds: dict[str, np.ndarray]
@@ -104,7 +104,7 @@ class Measured(NamedTuple):
     def rows(
         self, table: str, case: str, pairs: Sequence[Pair], **options
     ) -> list[Row]:
-        """A row for each pair, of their times; ``options`` as those of ``row``."""
+        """One row per pair, with the ratio of times; ``options`` as in ``row``."""
         return [
             row(
                 table,
@@ -129,17 +129,19 @@ def measured(
     """Compiles and times functions side by side.
 
     Args:
-      functions: each is made anew to be compiled, so that nothing of it is cached.
-      seconds: for the calls of all of them; 0 for a trial.
-      compilations: how often each is compiled,
-      patience: while that takes no longer than this for all of them, in s.
-      times: how often each is run in one call.
+      functions: makers of functions, called for each compilation so that nothing is
+        cached.
+      seconds: total time for the calls; 0 for a trial.
+      compilations: maximum number of compilations of each function.
+      patience: time limit in seconds; another round of compilations only starts if it
+        would end in time.
+      times: number of runs per call.
     """
     rounds: list[dict[str, Program]] = []
     began = time.perf_counter()
     while not rounds or (
         len(rounds) < compilations
-        # Whether another round would still end in time.
+        # Whether another round would end in time.
         and (time.perf_counter() - began) * (1 + 1 / len(rounds)) < patience
     ):
         made = {name: repeated(make(), times) for name, make in functions.items()}

@@ -1,19 +1,19 @@
-"""The whole training step, with DTNH and with the same regularizer without it.
+"""The whole training step, with DTNH and with the same regularizer without DTNH.
 
 L2-SP: `chain(l2_sp(), dtnh(), optimizer)`, compared with `alpha * (w - w0)` added to
 the gradient by hand. The steady rule: `chain(mix_regularizers(l2_sp(), l2()),
 dtnh_sgd(lr))`, or `dtnh_adamw(lr)`, compared with the optimizer alone and with L2-SP by
 hand. Distillation of the last feature map: `pair_value_and_grad` and `dtnh`, compared
 with one backward pass of the sum of loss and penalty. Two gradients take two backward
-passes, and a backward pass costs about twice the forward pass: in FLOPs, the floor is
-5/3 of the joint step where the teacher's outputs are computed beforehand, 3/2 where its
-forward pass is part of both steps.
+passes, and a backward pass costs about twice the forward pass. So in FLOPs, the floor
+is 5/3 of the joint step if the teacher's outputs are computed beforehand, and 3/2 if
+its forward pass is part of both steps.
 
-Forward pass, backward passes, optimizer and BatchNorm statistics are one jitted
-function, whose parameters and optimizer state are donated. Images are noise; ResNets
-train with SGD and momentum, vision transformers with AdamW. What L2-SP and the steady
-rule cost is work on parameters, which does not grow with the batch; the sweep over
-batches shows from which batch on it no longer matters.
+The forward pass, backward passes, optimizer and BatchNorm statistics are one jitted
+function, with donated parameters and optimizer state. Images are noise. ResNets train
+with SGD and momentum, vision transformers with AdamW. The cost of L2-SP and the steady
+rule is work on the parameters, which does not grow with the batch. The sweep over batch
+sizes shows at which size it becomes negligible.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from benchmarks.rows import Measured, Pair, Row, measured, row
 TITLE = "A training step"
 TABLES = {
     "time": "Time of a step.",
-    "batch": "By the size of the batch.",
+    "batch": "By batch size.",
     "temporaries": "Memory besides arguments and results.",
 }
 GROWTH = {"batch": ("ms",)}
@@ -93,13 +93,13 @@ def _measured(network: Network, task: str, seconds: float) -> Measured:
 
 
 def _temporaries(case: str, found: Measured, pairs: tuple[Pair, ...]) -> list[Row]:
-    """Where XLA says how large they are."""
+    """The rows of temporaries, if XLA reports their size."""
     megabytes = found.figures["temporary MB"]
     rows = []
     for ours, reference, _ in pairs:
         mine, other = megabytes[ours], megabytes[reference]
         if mine is not None and other:
-            # Two backward passes need more than one; that is no copy of a tree.
+            # Two backward passes need more memory than one, without copying a tree.
             goal = (
                 goals.STEP_MEMORY if (ours, reference) == ("dtnh", "by hand") else None
             )

@@ -12,7 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 
 class Quartiles(TypedDict):
-    """Median, and the quartiles below and above it."""
+    """The median, and the lower and upper quartile."""
 
     median: float
     low: float
@@ -20,13 +20,13 @@ class Quartiles(TypedDict):
 
 
 class Function(NamedTuple):
-    """What to compile.
+    """A function to compile.
 
     Attributes:
-      call: returns a tuple if anything is donated.
-      args: its arguments; arrays or shapes, or pytrees of them.
-      donated: how many of them are donated. As many results take their place in the
-        next call, as parameters and optimizer state do in training.
+      call: the function; returns a tuple if anything is donated.
+      args: its arguments: arrays or shapes, or pytrees of them.
+      donated: number of leading arguments that are donated. The leading results replace
+        them in the next call, as parameters and optimizer state in training.
     """
 
     call: Callable[..., Any]
@@ -35,10 +35,10 @@ class Function(NamedTuple):
 
 
 def repeated(function: Function, times: int) -> Function:
-    """``function`` so many times over in one program, each on the last one's results.
+    """Repeats ``function`` in one program, each time on its last results.
 
-    What a call takes before it reaches the device, some microseconds for each array,
-    is then paid once, as in a training step.
+    The dispatch cost of a call, some microseconds per array, is then paid once, as in a
+    training step.
     """
     if times == 1:
         return function
@@ -48,7 +48,7 @@ def repeated(function: Function, times: int) -> Function:
         fixed = args[donated:]
 
         def body(_: Any, carried: Any) -> Any:
-            # Or XLA would move work on what stays the same out of the loop.
+            # Without the barrier, XLA would move work on fixed inputs out of the loop.
             carried, inputs = jax.lax.optimization_barrier((carried, fixed))
             return tuple(call(*carried, *inputs)[:donated])
 
@@ -58,21 +58,21 @@ def repeated(function: Function, times: int) -> Function:
 
 
 class Program:
-    """A compiled function with its arguments: call it to run it once.
+    """A compiled function with its arguments. Call it to run it once.
 
-    A pure function takes space for its result as a donated argument it does not use:
-    ``lambda out, g, r: (g + r,)``. Without that, a call pays for fresh memory, which on
-    a CPU costs several times what the arithmetic does.
+    A pure function gets memory for its result as an unused donated argument: ``lambda
+    out, g, r: (g + r,)``. Without that, a call allocates new memory, which on a CPU
+    costs several times as much as the arithmetic.
 
     Attributes:
-      compile_s: seconds of tracing, lowering and XLA's compilation.
-      executable: what XLA made.
+      compile_s: seconds of tracing, lowering and compilation by XLA.
+      executable: the compiled program.
     """
 
     def __init__(self, function: Function):
         call, args, donated = function
         jitted = jax.jit(call, donate_argnums=range(donated), keep_unused=True)
-        jax.clear_caches()  # or what an earlier program left would shorten the times
+        jax.clear_caches()  # earlier programs must not shorten the compilation
         with _no_persistent_cache():
             began = time.perf_counter()
             self.executable = jitted.lower(*args).compile()
@@ -82,7 +82,7 @@ class Program:
         self._fixed = args[donated:]
 
     def __call__(self) -> Any:
-        """Runs once; does not wait for the result. Not for shapes."""
+        """Runs once, without waiting for the result. Not for shapes."""
         carried = self._carried or ()
         result = self.executable(*carried, *self._fixed)
         self._carried = result[: len(carried)] if carried else ()
@@ -90,14 +90,14 @@ class Program:
 
     @property
     def temporary_mb(self) -> float | None:
-        """Memory besides arguments and results, in MB; None where XLA does not say."""
+        """Memory besides arguments and results, in MB; None if not reported by XLA."""
         memory = self.executable.memory_analysis()
         return None if memory is None else memory.temp_size_in_bytes / 1e6
 
 
 @contextlib.contextmanager
 def _no_persistent_cache() -> Iterator[None]:
-    """Turns off the cache on disk, which a user's environment may have turned on."""
+    """Turns off the cache on disk, which the environment may have turned on."""
     enabled = jax.config.values["jax_enable_compilation_cache"]
     _enable_cache(False)
     try:
@@ -116,13 +116,13 @@ def interleaved(
 ) -> dict[str, np.ndarray]:
     """Seconds of each call, ``[repetitions]`` for each program.
 
-    Each repetition runs every program once, in a new random order. Each is run twice
-    before its time counts.
+    Each repetition runs every program once, in a new random order. Each program first
+    runs twice untimed.
 
     Args:
-      programs: what to run, by name; a :class:`Program` or any other function.
-      seconds: repetitions go on until this much time has passed,
-      least: and until there are this many of them; 0 seconds are a trial of three.
+      programs: the programs by name: a :class:`Program` or any other function.
+      seconds: minimum total time of the repetitions; 0 for a trial of three.
+      least: minimum number of repetitions, unless ``seconds`` is 0.
     """
     least = least if seconds else 3
     order = np.random.default_rng(0)
@@ -145,5 +145,5 @@ def quartiles(values: np.ndarray) -> Quartiles:
 
 
 def ratio(ours: np.ndarray, reference: np.ndarray) -> Quartiles:
-    """Of the ratios within each repetition, both ``[repetitions]``."""
+    """The quartiles of the ratios within each repetition, both ``[repetitions]``."""
     return quartiles(ours / reference)

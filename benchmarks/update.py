@@ -1,17 +1,17 @@
 """The update alone, on the arrays of real networks.
 
-`dtnh` on two gradients that are ready, compared with their plain weighted sum. The sum
-of two trees of N numbers reads 2N and writes N. DTNH must read all of both before it
-can write the first number: it reads them twice, 5N in all, so that the floor is 5/3.
-The whole steady rule, `chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(lr))`,
-compared with `optax.adamw(lr)` and with L2-SP added by hand before it: norms, average,
-cap and the inner optimizer.
+`dtnh` on two given gradients is compared with their plain weighted sum. The sum of two
+trees of N elements reads 2N and writes N. DTNH must read all of both trees before it
+can write the first element. So it reads them twice, which makes 5N in all and a floor
+of 5/3. The whole steady rule, `chain(mix_regularizers(l2_sp(), l2()), dtnh_adamw(lr))`,
+is compared with `optax.adamw(lr)`, and with L2-SP added by hand before it. It includes
+norms, average, cap and the inner optimizer.
 
-One jitted call of `update`, whose result and state replace those of the last call, as
-in training; on an accelerator, where a call takes longer to get there than to run, 20
-in one jitted loop. A copy of one array of the same bytes, 2N, is timed in between; its
-bandwidth is what the machine provides. The exponent p is of a fit, cost ~ n^p, over the
-last two decades: 1 is linear growth.
+Each measurement is one jitted call of `update`, whose result and state replace those of
+the last call, as in training. On an accelerator, where dispatching a call takes longer
+than running it, it is 20 updates in one jitted loop. A copy of one array of the same
+size, which moves 2N, is timed in between and gives the bandwidth of the machine. The
+exponent p is fitted to cost ~ n^p over the last two decades: 1 is linear growth.
 """
 
 import functools
@@ -32,24 +32,24 @@ from benchmarks.timing import Function, ratio
 
 TITLE = "The update alone"
 TABLES = {
-    "pair": "Two gradients that are ready.",
-    "bandwidth": "The same; time over that of a copy of as many bytes.",
+    "pair": "Two given gradients.",
+    "bandwidth": "The same, as time relative to a copy of as many bytes.",
     "optimizer": "Whole optimizers.",
-    "size": "By the number of numbers, in 30 arrays.",
-    "stacked": "By the number of layers that are stacked in one array of 10^7 numbers.",
+    "size": "By the total number of elements, in 30 arrays.",
+    "stacked": "By the number of layers stacked in one array of 10^7 elements.",
 }
 GROWTH = {"numbers": ("ms",), "stacked layers": ("ms", "compile s")}
 
 FLOAT32 = np.dtype(jnp.float32)
 DTYPES = {FLOAT32: goals.FLOAT32, np.dtype(jnp.bfloat16): goals.BFLOAT16}
-# How often an update is run in one call on an accelerator.
+# Number of updates per call on an accelerator.
 LOOP = 20
-# Trees that programs which are compared hold at once.
+# Number of trees that the compared programs hold at once.
 PAIR_TREES, OPTIMIZER_TREES = 6, 20
 
 
 def measure(quick: bool) -> Iterator[list[Row]]:
-    """The rows of each network and dtype; then of sizes, and of stacked layers."""
+    """The rows of each network and dtype, then of sizes, then of stacked layers."""
     seconds = 0 if quick else 4 if on_cpu() else 2
     networks = shapes.TINY if quick else shapes.networks()
     for dtype in DTYPES:
@@ -77,7 +77,7 @@ def _pair(case: str, sizes: Shapes, dtype: np.dtype, seconds: float) -> list[Row
     )
     goal = DTYPES[dtype]
     pairs = Pair("global", "sum", goal), Pair("layer", "sum", goal)
-    # What each has to move, in trees.
+    # The number of trees that each reads and writes.
     moved = {"copy": 2, "sum": 3, "layer": 5}
     times = {name: found.seconds[name] / n for name, n in moved.items()}
     speed = {name: size / 1e9 / float(np.median(x)) for name, x in times.items()}
@@ -158,7 +158,7 @@ def _adamw_and(
 
 
 def _fits(size: int) -> bool:
-    """Whether so many bytes leave a third of the device's memory free."""
+    """Whether ``size`` bytes leave a third of the device's memory free."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit is None:
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -1,4 +1,4 @@
-"""Gradient accumulation that averages both gradients before conflict is judged."""
+"""Gradient accumulation: averages both gradients, then tests for conflict."""
 
 import functools
 from collections.abc import Callable
@@ -18,28 +18,28 @@ def multi_steps(
 ) -> optax.GradientTransformationExtraArgs:
     """Averages both gradients over several micro-steps, then updates once.
 
-    ``optax.MultiSteps`` for pairs: conflict is judged between the means. The update
-    equals that of one large batch if the micro-batches are of one size and the loss is
-    a mean over the batch.
+    This is ``optax.MultiSteps`` for pairs: conflict is tested between the two means.
+    The update equals that of one large batch if all micro-batches have the same size
+    and the loss is a mean over the batch.
 
-    Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. One that
-    takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, needs
+    Wrap the whole optimizer: ``multi_steps(optax.chain(dtnh(), ...), 4)``. If the
+    optimizer takes plain gradients, as ``chain(l2_sp(), dtnh(), ...)`` does, use
     ``optax.MultiSteps`` instead.
 
     Args:
-      tx: what is applied to the means; its state changes every ``every_k`` micro-steps.
+      tx: transformation of the means. Its state changes every ``every_k`` micro-steps.
       every_k: number of micro-steps per update, at least 1, or a schedule of it.
 
     Returns:
       A transformation whose updates are zero except on every ``every_k``-th micro-step.
-      Its state is an ``optax.MultiStepsState``, with the means so far in ``acc_grads``,
-      a :class:`GradientPair` in float32 at least. ``tx`` receives the means in the
-      dtype of the gradients, and all else as given to the last micro-step.
+      Its state is an ``optax.MultiStepsState``. ``acc_grads`` holds the running means,
+      a :class:`GradientPair` in at least float32. ``tx`` receives the means in the
+      dtype of the gradients, and every other argument from the last micro-step.
 
     Raises:
       ValueError: if ``every_k`` is below 1, or the two gradients do not match.
-      TypeError: if ``tx`` is no transformation, ``every_k`` no integer or function, or
-        ``update`` is given one gradient.
+      TypeError: if ``tx`` is not a transformation, ``every_k`` is neither an integer
+        nor a function, or ``update`` is given a single gradient.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -71,7 +71,7 @@ def multi_steps(
     def update_fn(updates, state, params=None, *, regularizer_grads=None, **extra_args):
         if regularizer_grads is None and not isinstance(updates, GradientPair):
             raise TypeError(
-                "multi_steps averages two gradients and was given one: use "
+                "multi_steps averages two gradients but got one: use "
                 "optax.MultiSteps for an optimizer that takes plain gradients"
             )
         pair = _checks.as_pair(updates, regularizer_grads)
@@ -85,7 +85,7 @@ def multi_steps(
         def narrow(x, m):
             return None if x is None else m.astype(jnp.result_type(x))
 
-        # With None as a leaf: there is no gradient, and the mean stays.
+        # None is a leaf here: it means no gradient, and leaves the mean unchanged.
         tree_map = functools.partial(jax.tree.map, is_leaf=lambda x: x is None)
         mean = tree_map(moved, pair, state.acc_grads)
         given = tree_map(narrow, pair, mean)

@@ -1,4 +1,4 @@
-"""Optimizers ready for use, with the steady rule as their defaults."""
+"""Ready-made optimizers. Their defaults are the steady rule."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from dtnh_jax import _axes, _checks, _groups
 from dtnh_jax._transform import dtnh
 
 
-def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
+def dtnh_sgd(  # noqa: D417 (the rule misses arguments that share an entry)
     learning_rate: optax.ScalarOrSchedule,
     momentum: float | jax.Array | None = None,
     nesterov: bool = False,
@@ -24,25 +24,26 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
 ) -> optax.GradientTransformationExtraArgs:
     r"""SGD on the empirical gradient, with the regularizer added by DTNH.
 
-    The update is :math:`-\eta\,(u + r')`, with :math:`u` the momentum of the empirical
-    gradient and :math:`r'` what :func:`dtnh` keeps of the regularizer. The defaults are
-    the steady rule: in each layer, conflict is judged against the average gradient of
-    the steps before, :math:`r'` is at most half as long as :math:`u`, and
-    :math:`u + r'` is shortened to the length of :math:`u` where it is longer.
+    The update is :math:`-\eta\,(u + r')`, where :math:`u` is the momentum of the
+    empirical gradient and :math:`r'` is the part of the regularizer that :func:`dtnh`
+    keeps. The defaults are the steady rule: in each layer, conflict is tested against
+    the average gradient of the previous steps, :math:`r'` is at most half as long as
+    :math:`u`, and :math:`u + r'` is shortened to the length of :math:`u` if it is
+    longer.
 
     Args:
       learning_rate: step size η, a number or a schedule.
       momentum, nesterov: as in ``optax.sgd``.
-      weight: the regularizer's weight λ, a number or a schedule. Decoupled from the
-        momentum, and without effect where ``max_ratio`` caps the regularizer.
+      weight: regularizer weight λ, a number or a schedule. It is decoupled from the
+        momentum, and has no effect where ``max_ratio`` caps the regularizer.
       granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
         :func:`dtnh`.
 
     Returns:
-      An optimizer for pairs, as :func:`mix_regularizers` makes them.
+      An optimizer that takes pairs, such as those from :func:`mix_regularizers`.
 
     Raises:
-      ValueError, TypeError: as :func:`dtnh` does.
+      ValueError, TypeError: as :func:`dtnh`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -51,7 +52,7 @@ def dtnh_sgd(  # noqa: D417 (it does not see arguments that share an entry)
       >>> tx = optax.chain(mix_regularizers(l2_sp(), l2()), dtnh_sgd(0.1, momentum=0.9))
       >>> grads = {"w": jnp.array([[1.0, 0.0]])}
       >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> print(updates["w"])  # the first step is the optimizer's own
+      >>> print(updates["w"])  # the first step has no regularization
       [[-0.1 -0. ]]
     """
     return _optimizer(
@@ -84,24 +85,24 @@ def dtnh_adamw(  # noqa: D417
 ) -> optax.GradientTransformationExtraArgs:
     r"""AdamW on the empirical gradient, with the regularizer added by DTNH.
 
-    As :func:`dtnh_sgd`, with :math:`u` what AdamW (`Loshchilov and Hutter, 2019
-    <https://arxiv.org/abs/1711.05101>`_) makes of the empirical gradient. As Adam does
-    not follow the gradients, conflict is judged against the average :math:`u` of the
-    steps before.
+    Like :func:`dtnh_sgd`, but :math:`u` is the update that AdamW (`Loshchilov and
+    Hutter, 2019 <https://arxiv.org/abs/1711.05101>`_) makes from the empirical
+    gradient. Adam rescales every coordinate and does not move along the gradient, so
+    conflict is tested against the average :math:`u` of the previous steps.
 
     Args:
       learning_rate: step size η, a number or a schedule.
       b1, b2, eps: as in ``optax.adamw``.
       weight: as in :func:`dtnh_sgd`; not divided by the second moment.
-      weight_decay: AdamW's own decay; unlike :func:`l2`, it may oppose the loss.
+      weight_decay: AdamW's own weight decay. Unlike :func:`l2`, it may oppose the loss.
       granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
         :func:`dtnh`.
 
     Returns:
-      An optimizer, as :func:`dtnh_sgd` does.
+      An optimizer that takes pairs, like that of :func:`dtnh_sgd`.
 
     Raises:
-      ValueError, TypeError: as :func:`dtnh` does.
+      ValueError, TypeError: as :func:`dtnh`.
 
     Examples:
       >>> import jax.numpy as jnp, optax

@@ -1,7 +1,8 @@
-"""Mesh axes along which the sums of sharded arrays are to be added up.
+"""Mesh axes along which sums over sharded arrays must be reduced.
 
-Inside ``jax.shard_map`` a device sees its own shard. Which arrays differ between
-devices is in their types there, unless ``check_vma=False``. Elsewhere a sum is whole.
+Inside ``jax.shard_map`` each device sees only its own shard. The array types say which
+arrays differ between devices, unless ``check_vma=False``. Outside it, every sum is
+already complete.
 """
 
 import math
@@ -15,25 +16,25 @@ from jax.sharding import PartitionSpec
 from dtnh_jax import _checks
 from dtnh_jax._trees import Layout, at
 
-# A name, several, or a pytree prefix of PartitionSpec.
+# One name, several names, or a pytree prefix of PartitionSpec.
 AxisName = Any
-# For each array of a tree, its stacked axis, or None.
+# The stacked axis of each array of a tree, or None.
 Stacked = list[int | None]
 
 _ADVICE = (
-    "If an axis divides the batch alone, average the gradients over it first, as "
-    "jax.lax.pmean does. If every device holds whole arrays, with gradients already "
-    "averaged over the devices or of a network of its own, pass `axis_name=()`. If "
+    "If an axis only splits the batch, average the gradients over it first, with "
+    "jax.lax.pmean. If every device holds whole arrays, because the gradients are "
+    "already averaged or each device trains its own network, pass `axis_name=()`. If "
     "arrays are sharded, pass"
 )
 
 
 class Axes(NamedTuple):
-    """Where sums extend beyond a device. Static: it is known when a tree is traced."""
+    """Which sums extend over several devices. Static: known at trace time."""
 
-    names: tuple[str, ...]  # axes along which sums are added up; most often none
-    # For each array, how many devices along `names` hold the same part of it; into how
-    # many parts it, or a slice along its stacked axis, is divided; and the axes along
+    names: tuple[str, ...]  # axes along which sums are reduced; usually none
+    # For each array: how many devices along `names` hold the same part of it; into how
+    # many parts it (or a slice along its stacked axis) is split; and the mesh axes over
     # which its stacked axis is sharded.
     copies: tuple[int, ...]
     parts: tuple[int, ...]
@@ -41,7 +42,7 @@ class Axes(NamedTuple):
 
 
 def check(axis_name: AxisName) -> None:
-    """Raises where ``axis_name`` is nothing that could name mesh axes."""
+    """Raises if ``axis_name`` cannot name mesh axes."""
     kinds = set(map(type, jax.tree.leaves(axis_name)))
     if _names(axis_name) is None and kinds != {PartitionSpec}:
         raise TypeError(
@@ -53,9 +54,9 @@ def check(axis_name: AxisName) -> None:
 def find(
     axis_name: AxisName, layout: Layout, halves: list[Any], stacked: Stacked
 ) -> Axes:
-    """Along which axes to add up the sums over the arrays of a tree.
+    """Finds the axes along which to reduce sums over the arrays of a tree.
 
-    An array is sharded where it is in one of the lists ``halves``.
+    An array counts as sharded if it is sharded in any of the lists in ``halves``.
     """
     check(axis_name)
     varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
@@ -71,7 +72,7 @@ def find(
     for path, axis, names in zip(layout.paths, stacked, sharded, strict=True):
         if axis is not None and names and _names(axis_name) is not None:
             raise ValueError(
-                "names do not tell whether the stacked axis of the array "
+                "`axis_name` does not say whether the stacked axis of the array "
                 f"{at(path)} is sharded over {names}: pass a pytree of PartitionSpec"
             )
     summed = tuple(dict.fromkeys(name for names in sharded for name in names))
@@ -86,7 +87,7 @@ def find(
 def whole_lengths(
     axis_name: AxisName, layout: Layout, arrays: list[Any], stacked: Stacked
 ) -> list[int | None]:
-    """The length of each stacked axis, over all devices; None where there is none."""
+    """The global length of each stacked axis; None for arrays without one."""
     if stacked == [None] * len(layout):
         return stacked
     _, along = _of_arrays(axis_name, layout, stacked)
@@ -99,19 +100,19 @@ def whole_lengths(
 
 
 def total(axes: Axes, sums: jax.Array) -> jax.Array:
-    """``sums`` added up along ``axes``, in one collective."""
+    """Reduces ``sums`` along ``axes``, in one collective."""
     return jax.lax.psum(sums, axes.names) if axes.names else sums
 
 
 def replicated(x: jax.Array) -> jax.Array:
-    """``x`` on every device, as an explicit mesh asks of what is put together."""
+    """Replicates ``x``, as an explicit mesh requires of arrays that are stacked."""
     if any(part is not None for part in jax.typeof(x).sharding.spec):
         return jax.sharding.reshard(x, PartitionSpec())
     return x
 
 
 def _names(axis_name: AxisName) -> tuple[str, ...] | None:
-    """``axis_name`` as a tuple of names; None where it is a tree."""
+    """``axis_name`` as a tuple of names; None if it is a tree."""
     if axis_name is None or isinstance(axis_name, str):
         return () if axis_name is None else (axis_name,)
     if not isinstance(axis_name, tuple | list):
@@ -122,12 +123,12 @@ def _names(axis_name: AxisName) -> tuple[str, ...] | None:
 def _of_arrays(
     axis_name: AxisName, layout: Layout, stacked: Stacked
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """For each array the names that hold for it, and those of its stacked axis."""
+    """For each array, the names that apply to it, and those of its stacked axis."""
     names = _names(axis_name)
     if names is not None:
         return [names] * len(layout), [()] * len(layout)
     specs = layout.match(axis_name, "axis_name")
-    must = "PartitionSpec, with PartitionSpec() for what is whole on every device"
+    must = "PartitionSpec, with PartitionSpec() for arrays whole on every device"
     _checks.entries("axis_name", layout, specs, must, PartitionSpec)
     named, along = [], []
     for spec, axis in zip(specs, stacked, strict=True):
@@ -138,7 +139,7 @@ def _of_arrays(
 
 
 def _check_whole(layout: Layout, varying: list[frozenset[str]]) -> None:
-    """Raises where arrays are or may be sharded, over axes that nobody named."""
+    """Raises if arrays are, or may be, sharded over axes that were not named."""
     for path, axes in zip(layout.paths, varying, strict=True):
         if axes:
             names = tuple(sorted(axes))
@@ -149,9 +150,9 @@ def _check_whole(layout: Layout, varying: list[frozenset[str]]) -> None:
     names = jax.sharding.get_abstract_mesh().manual_axes
     if varying and not all(map(_is_typed, names)):
         raise ValueError(
-            f"whether gradients are sharded over the mesh axes {names} cannot be seen "
-            f"in jax.pmap, or in jax.shard_map with check_vma=False. {_ADVICE} "
-            f"`axis_name={names}` or, where only some are, a pytree of PartitionSpec"
+            f"cannot tell whether gradients are sharded over the mesh axes {names} "
+            f"inside jax.pmap, or jax.shard_map with check_vma=False. {_ADVICE} "
+            f"`axis_name={names}` or, if only some are, a pytree of PartitionSpec"
         )
 
 
@@ -162,18 +163,21 @@ def _size(name: str) -> int:
         bound = jax.sharding.get_abstract_mesh().manual_axes
         raise ValueError(
             f"`axis_name` has {name!r}, but the axes here are {bound or 'none'}; under "
-            "jax.jit alone, on arrays sharded over any mesh, leave it out"
+            "jax.jit alone, leave it out, however the arrays are sharded"
         ) from None
 
 
 def _is_typed(name: str) -> bool:
-    """Whether types tell what varies: not in pmap or vmap, nor without check_vma."""
+    """Whether types track what varies along an axis.
+
+    They do not in ``jax.pmap`` or ``jax.vmap``, or with ``check_vma=False``.
+    """
     return name in _varying(jax.lax.axis_index(name))
 
 
 def _varying(x: jax.Array) -> frozenset[str]:
     """Axes of ``jax.shard_map`` along which ``x`` may differ between devices."""
     kind: Any = jax.typeof(x)
-    # JAX 0.10 put the attribute `vma`, until then of the type itself, in here.
+    # JAX 0.10 moved the type's own attribute `vma` here.
     manual = getattr(kind, "manual_axis_type", None)
     return kind.vma if manual is None else manual.varying

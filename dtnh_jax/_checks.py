@@ -16,7 +16,7 @@ from dtnh_jax._trees import Layout, Path, at
 
 _GRADIENTS = "empirical gradient", "regularizer gradient"
 
-# What a number may have to be, in the words of the error.
+# Requirements on a number, keyed by their wording in the error message.
 RANGES: dict[str, Callable[[float], bool]] = {
     "a number": lambda x: not math.isnan(x),
     "above 0 and below 1": lambda x: 0 < x < 1,
@@ -28,7 +28,7 @@ RANGES: dict[str, Callable[[float], bool]] = {
 
 
 def number(name: str, value: Any, must_be: str) -> None:
-    """Raises unless ``value`` is a number in range, or a traced one, not known yet."""
+    """Raises unless ``value`` is a number in range, or traced and so not known yet."""
     if isinstance(value, Tracer):
         return
     if isinstance(value, jax.Array | np.ndarray):
@@ -37,13 +37,13 @@ def number(name: str, value: Any, must_be: str) -> None:
         is_number = isinstance(value, int | float | np.number)
     if not is_number:
         raise TypeError(f"`{name}` must be a number, got {value!r}")
-    # As a float: a comparison of arrays is traced under jax.jit.
+    # As a float, because comparing arrays under jax.jit would be traced.
     if not RANGES[must_be](float(value)):
         raise ValueError(f"`{name}` must be {must_be}, got {value!r}")
 
 
 def integer(name: str, value: Any) -> None:
-    """Raises where ``value`` is no integer of at least 1."""
+    """Raises unless ``value`` is an integer of at least 1."""
     number(name, value, "at least 1")
     if not jnp.issubdtype(jax.dtypes.result_type(value), jnp.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
@@ -52,7 +52,7 @@ def integer(name: str, value: Any) -> None:
 def entries(
     name: str, layout: Layout, values: list, must_be: str, kind: Any, but_not: Any = ()
 ) -> None:
-    """Raises where what a tree has for an array is not of the kind that it must be."""
+    """Raises unless every array's entry is an instance of ``kind``."""
     for path, value in zip(layout.paths, values, strict=True):
         if not isinstance(value, kind) or isinstance(value, but_not):
             raise TypeError(f"`{name}` must be {must_be}, got {value!r} {at(path)}")
@@ -72,12 +72,12 @@ def one_of(name: str, value: Any, known: Collection[str]) -> None:
 
 
 def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
-    """Both halves, from whichever of the two call forms was used, checked."""
+    """Checks and returns both halves, for either of the two ways to pass them."""
     is_pair = isinstance(updates, GradientPair)
     if is_pair and regularizer_grads is not None and not isinstance(updates, MixedPair):
         raise ValueError(
-            "the regularizer's gradient was given twice: in the GradientPair and as "
-            "`regularizer_grads`; pass one of them"
+            "the regularizer gradient was given twice, in the GradientPair and as "
+            "`regularizer_grads`: pass only one of them"
         )
     if not is_pair and regularizer_grads is None:
         raise TypeError(
@@ -95,12 +95,12 @@ def as_pair(updates: Any, regularizer_grads: Any) -> GradientPair:
 
 
 def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -> None:
-    """Raises unless both trees agree in containers, shapes and kinds of number."""
+    """Raises unless both trees agree in structure, shapes and kinds of number."""
     if jax.tree.structure(left) != jax.tree.structure(right):
         path, x, y = _parting(left, right)
         raise ValueError(
             f"{names[1]} has {describe(y)} {at(path)}, {names[0]} {describe(x)}; both "
-            "must be of one structure"
+            "must have the same structure"
         )
     flat, _ = tree_flatten_with_path(left)
     for (path, x), y in zip(flat, jax.tree.leaves(right), strict=True):
@@ -108,7 +108,7 @@ def same_structure(left: Any, right: Any, names: tuple[str, str] = _GRADIENTS) -
 
 
 def same_array(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
-    """Raises unless two leaves agree in shape, and in being real or complex."""
+    """Raises unless two leaves share a shape and are both real or both complex."""
     x_type, y_type = (getattr(leaf, "dtype", type(leaf)) for leaf in (x, y))
     kinds = jnp.floating, jnp.complexfloating
     if not any(jnp.issubdtype(x_type, k) and jnp.issubdtype(y_type, k) for k in kinds):
@@ -123,7 +123,7 @@ def same_array(x: Any, y: Any, names: tuple[str, str], path: Path) -> None:
 
 
 def _parting(left: Any, right: Any, path: Path = ()) -> tuple[Path, Any, Any]:
-    """Where two trees of different structure first part, and what each has there."""
+    """The first path at which two structures differ, and what each tree has there."""
     ours, theirs = (
         dict(tree_flatten_with_path(tree, is_leaf=lambda x, t=tree: x is not t)[0])
         for tree in (left, right)
@@ -137,11 +137,11 @@ def _parting(left: Any, right: Any, path: Path = ()) -> tuple[Path, Any, Any]:
 
 
 class _Nothing(NamedTuple):
-    """In place of what only the other tree has."""
+    """Stands in for an entry that only the other tree has."""
 
 
 def describe(tree: Any) -> str:
-    """Its kind, such as ``float32[8]``, ``dict`` or ``(float32[], dict)``."""
+    """Describes a tree: ``float32[8]``, ``dict`` or ``(float32[], dict)``, say."""
     if isinstance(tree, _Nothing):
         return "nothing"
     if type(tree) is tuple:

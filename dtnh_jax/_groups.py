@@ -1,4 +1,4 @@
-"""Granularity: which arrays are judged and projected together."""
+"""Granularity: which arrays form a group, to be tested and projected together."""
 
 import warnings
 from collections import Counter
@@ -13,7 +13,7 @@ from jax.tree_util import DictKey, GetAttrKey, keystr
 from dtnh_jax import _axes, _checks
 from dtnh_jax._trees import Layout, Path, at, is_tree, resolve
 
-Granularity = str | Any | Callable[[Any], Any]  # a name, labels, or what makes them
+Granularity = str | Any | Callable[[Any], Any]  # a name, labels, or tree -> labels
 Stacked = Any
 
 KNOWN = ("global", "layer", "leaf")
@@ -22,36 +22,36 @@ KNOWN = ("global", "layer", "leaf")
 class Slot(NamedTuple):
     """The groups of one array."""
 
-    first: int  # number of its group, or of the first of them
-    count: int | None = None  # of its groups, one per slice along `axis`; None for one
-    axis: int | None = None  # that is stacked
+    first: int  # index of its only or first group
+    count: int | None = None  # groups, one per slice along `axis`; None if not stacked
+    axis: int | None = None  # the stacked axis
 
     @property
     def last(self) -> int:
-        """One past its last group."""
+        """The index after its last group."""
         return self.first + (1 if self.count is None else self.count)
 
 
 class Groups(NamedTuple):
-    """A division of a tree's arrays. Static: it is known when the tree is traced."""
+    """A division of a tree's arrays into groups. Static: known at trace time."""
 
-    names: tuple[str, ...]  # of the groups, in the order in which the tree shows them
-    families: tuple[Slot, ...]  # the different slots, less their axes, in this order
-    slots: tuple[Slot, ...]  # of each array
+    names: tuple[str, ...]  # of the groups, in order of first appearance in the tree
+    families: tuple[Slot, ...]  # the distinct slots without their axes, in this order
+    slots: tuple[Slot, ...]  # one per array
 
     @property
     def axes(self) -> list[int | None]:
-        """The stacked axis of each array; None where there is none."""
+        """The stacked axis of each array; None for arrays without one."""
         return [slot.axis for slot in self.slots]
 
 
 def check(granularity: Granularity, stacked: Stacked = None) -> None:
-    """Raises where ``granularity`` is a name that is not known, or no tree at all."""
+    """Raises unless ``granularity`` is a known name, a tree or a function."""
     if isinstance(granularity, str):
         _checks.one_of("granularity", granularity, KNOWN)
         if granularity == "global" and stacked is not None:
             raise ValueError(
-                "`stacked` divides layers, of which there are none with "
+                "`stacked` splits layers, and there are none with "
                 '`granularity="global"`: use "layer", "leaf" or labels'
             )
     elif not (is_tree(granularity) or callable(granularity)):
@@ -64,7 +64,10 @@ def check(granularity: Granularity, stacked: Stacked = None) -> None:
 def divide(
     tree: Any, granularity: Granularity, stacked: Stacked = None, axis_name: Any = None
 ) -> Groups:
-    """Divides the arrays of ``tree``; a stack that is sharded, as the whole one."""
+    """Divides the arrays of ``tree`` into groups.
+
+    A sharded stack gets the groups of the whole stack on every device.
+    """
     check(granularity, stacked)
     layout = Layout(tree)
     together, base = _together(layout, tree, granularity)
@@ -78,7 +81,7 @@ def divide(
         family[key, count] = Slot(len(names), count)
         if count is None:
             names.append(base[key])
-        else:  # one label for stacks of several lengths: names tell them apart
+        else:  # stacks of different lengths may share a label: add the length
             of = f" of {count}" if lengths[key] > 1 else ""
             names += [f"{base[key]}[{i}{of}]" for i in range(count)]
     slots = (
@@ -89,7 +92,10 @@ def divide(
 
 
 def of_update(divide_: Callable, gradient: Any, params: Any, at_init: int) -> Groups:
-    """The ``at_init`` groups of a gradient, which may lack arrays of the parameters."""
+    """The groups of a gradient, which may lack some of the parameters' arrays.
+
+    Raises unless there are ``at_init`` groups.
+    """
     keys = Layout(gradient).keys
     of_params = keys if params is None else Layout(params).keys
     if set(keys) < set(of_params):
@@ -100,16 +106,17 @@ def of_update(divide_: Callable, gradient: Any, params: Any, at_init: int) -> Gr
         groups = divide_(gradient)
     if len(groups.names) != at_init:
         raise ValueError(
-            f"the gradients fall into {len(groups.names)} groups, but the parameters "
-            f"given to `init` into {at_init}: they must have the same structure"
+            f"the gradients form {len(groups.names)} groups, but the parameters given "
+            f"to `init` formed {at_init}: they must have the same structure"
         )
     return groups
 
 
 def warn_of_flat(tree: Any, granularity: Granularity, groups: Groups) -> None:
-    """Warns where "layer" finds no layers: several matrices in one flat container.
+    """Warns if "layer" finds no layers, only several matrices in a flat container.
 
-    That is a list, or a dict at the root: any other dict, and any module, has a name.
+    A flat container is a list, or a dict at the root. Any other dict, and any module,
+    has a name.
     """
     if not (isinstance(granularity, str) and granularity == "layer"):
         return
@@ -124,31 +131,31 @@ def warn_of_flat(tree: Any, granularity: Granularity, groups: Groups) -> None:
         if count > 1:
             warnings.warn(
                 f'granularity="layer": the {count} matrices {at(parent)} are '
-                "taken for one layer, as their paths name no modules. If they are "
-                "several, pass labels, a tree of the same structure with one label per "
-                "array that names its layer, as `granularity`",
+                "taken for one layer, because their paths name no module. If they "
+                "belong to several layers, pass labels, a tree of the same structure "
+                "with the name of each array's layer, as `granularity`",
                 stacklevel=3,
             )
 
 
 def _is_nameless(path: Path) -> bool:
-    """Whether an array may be the whole of a layer, for what its path says."""
+    """Whether an array may be a whole layer, judging by its path."""
     match path:
         case (DictKey(key=name),):
-            return "bias" not in str(name)  # that of several heads has two axes
+            return "bias" not in str(name)  # a bias of several heads has two axes
         case (*_, last):
             return not isinstance(last, DictKey | GetAttrKey)
     return False
 
 
 def encode(names: Sequence[str]) -> jax.Array:
-    """Names as UTF-8 padded with zeros, uint8 ``[K, length]``, for a state."""
+    """Encodes names for a state: UTF-8 padded with zeros, uint8 ``[K, length]``."""
     table = np.array([name.encode() for name in names], bytes)
     return jnp.asarray(table.view(np.uint8).reshape(len(names), table.itemsize))
 
 
 def _together(layout: Layout, tree: Any, granularity: Any) -> tuple[list, dict]:
-    """For each array what it shares with its group, and the group's name by that."""
+    """The key of each array's group, and the group names by key."""
     if isinstance(granularity, str):
         if granularity == "global":
             return [()] * len(layout), {(): "global"}
@@ -162,7 +169,7 @@ def _together(layout: Layout, tree: Any, granularity: Any) -> tuple[list, dict]:
 
 
 def _unique(keys: list[Any], short: Callable, whole: Callable) -> dict[Any, str]:
-    """A short name for each key, or its whole name where short ones coincide."""
+    """A short name for each key, or full names if two short ones coincide."""
     names = {key: short(key) or "(root)" for key in keys}
     if len(set(names.values())) < len(names):
         names = {key: whole(key) for key in names}
@@ -170,7 +177,7 @@ def _unique(keys: list[Any], short: Callable, whole: Callable) -> dict[Any, str]
 
 
 def _stacked_axes(layout: Layout, tree: Any, stacked: Stacked) -> list[int | None]:
-    """The stacked axis of each array, non-negative; None where there is none."""
+    """The stacked axis of each array, non-negative; None for arrays without one."""
     if stacked is None:
         return [None] * len(layout)
     axes = layout.match(resolve(stacked, tree), "stacked", default=None)

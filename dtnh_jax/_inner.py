@@ -1,4 +1,4 @@
-"""Refuses a whole optimizer as ``inner``: it negates the updates."""
+"""Rejects whole optimizers passed as ``inner``, because they negate the updates."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ import optax
 
 from dtnh_jax import _trees
 
-# Enough for an optimizer that accumulates, or whose learning rate starts at zero.
+# Enough for gradient accumulation, or a learning rate that starts at zero.
 STEPS = 8
-# So large that noise added to it does not show.
+# Large compared with any noise that `inner` adds.
 GRADIENT = 1e3
 
 
 def refuse_negating(inner: Any, params: optax.Params) -> None:
-    """Raises where ``inner`` negates the updates, as a whole optimizer does.
+    """Raises if ``inner`` negates the updates, as a whole optimizer does.
 
-    It is tried on tiny arrays in a tree of the structure of ``params``. What cannot be
-    tried like that, because it needs other arguments or its values are not known yet,
-    is let through. So is a NaN, which tells nothing about a sign.
+    Runs ``inner`` on tiny arrays in a tree with the structure of ``params``. Accepts
+    it if that fails, because it needs more arguments or holds traced values, and if
+    the result is NaN, which has no sign.
     """
     layout = _trees.Layout(params)
     shapes = [tuple(min(n, 2) for n in np.shape(x)) for x in layout.leaves(params)]
@@ -37,9 +37,9 @@ def refuse_negating(inner: Any, params: optax.Params) -> None:
 
 
 def _negates(inner: Any, layout: _trees.Layout, ones: Any) -> bool:
-    """Whether ``inner`` makes of positive numbers, in any array, negative ones."""
+    """Whether ``inner`` turns positive gradients negative in any array."""
     gradient = jax.tree.map(lambda x: GRADIENT * x, ones)
-    # Control flow, as in optax.MultiSteps, would be compiled anew at every step.
+    # Control flow, as in optax.MultiSteps, would be compiled again in every step.
     with jax.disable_jit(), jax.ensure_compile_time_eval():
         state = inner.init(ones)
         for _ in range(STEPS):

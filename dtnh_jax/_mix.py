@@ -1,4 +1,4 @@
-"""Several regularizers as one, each scaled to a root mean square of 1."""
+"""Mixes several regularizers into one, each scaled to a root mean square of 1."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from dtnh_jax._pair import GradientPair, MixedPair
 
 
 class MixState(NamedTuple):
-    """State of :func:`mix_regularizers`: that of each maker."""
+    """State of :func:`mix_regularizers`: the states of its makers."""
 
     makers: tuple[Any, ...]
 
@@ -27,25 +27,25 @@ def mix_regularizers(
 
     .. math:: r = \sum_i w_i \frac{r_i}{\mathrm{rms}(r_i)}
 
-    with the root mean squares taken over the whole tree: whatever the size of the
-    network, entries are about as large as those of Adam's updates.
+    The root mean squares are taken over the whole tree. So the entries of the mixture
+    are about as large as those of Adam's updates, whatever the size of the network.
 
     Args:
       *makers: transformations that turn the empirical gradient into a
-        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`. A pair given to
-        ``update``, or ``regularizer_grads``, is one more regularizer.
+        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`. If ``update`` is
+        given a pair, or ``regularizer_grads``, that gradient is one more regularizer.
       weights: :math:`w_i`, non-negative, one per regularizer; by default 1 each.
       axis_name: as in :func:`dtnh`.
 
     Returns:
       A transformation from gradients or pairs to :class:`GradientPair`, with a
-      :class:`MixState`; :func:`dtnh`, or an optimizer made from it, must follow. A
-      regularizer gradient of zero contributes nothing.
+      :class:`MixState`. It must be followed by :func:`dtnh` or an optimizer made from
+      it. A zero regularizer gradient contributes nothing.
 
     Raises:
-      ValueError: if a weight is negative, there are not as many weights as regularizers
-        or no regularizers, or ``axis_name`` is missing.
-      TypeError: if a maker is no transformation, or makes no pair.
+      ValueError: if a weight is negative, the number of weights is not the number of
+        regularizers, there are no regularizers, or ``axis_name`` is missing.
+      TypeError: if a maker is not a transformation, or does not return a pair.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -97,23 +97,23 @@ def mix_regularizers(
 def _check_count(weights: Sequence[Any], least: int, most: int) -> None:
     if not least <= len(weights) <= most:
         raise ValueError(
-            f"`weights` has {len(weights)} numbers for {least} regularizers: one per "
-            "maker, and one more where `update` is given a regularizer gradient"
+            f"`weights` has {len(weights)} entries for {least} regularizers: pass one "
+            "per maker, and one more if `update` is given a regularizer gradient"
         )
 
 
 def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any:
     if not members:
         raise ValueError(
-            "mix_regularizers has nothing to mix: give it makers, such as l2_sp(), or "
-            "its update a GradientPair"
+            "mix_regularizers has nothing to mix: pass it makers, such as l2_sp(), or "
+            "pass a GradientPair to its `update`"
         )
     weights = (1.0,) * len(members) if weights is None else weights
     _check_count(weights, len(members), len(members))
     layout = _trees.Layout(gradient)
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
-    # Where arrays are sharded, a regularizer gradient may be the same on all devices.
+    # Even if the arrays are sharded, a regularizer gradient may be equal everywhere.
     arrays = [layout.arrays(gradient), *lists]
     axes = _axes.find(axis_name, layout, arrays, groups.axes)
     dtype = _precision.accumulator([x for each in lists for x in each])
@@ -127,7 +127,7 @@ def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any
         )
         for w, square in zip(weights, squares, strict=True)
     ]
-    # One scalar each, for the kernels of all arrays.
+    # Computed once, not again in the kernel of every array.
     factors = jax.lax.optimization_barrier(factors)
 
     def mixed(*arrays: jax.Array) -> jax.Array:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 class GradientPair(NamedTuple):
     """The two gradients of one step, each a pytree shaped like the parameters.
 
-    A NamedTuple, so that it passes through ``jax.jit``, ``optax.chain`` and Flax's
-    ``TrainState.apply_gradients`` as any pytree of gradients does.
+    It is a NamedTuple, so it passes through ``jax.jit``, ``optax.chain`` and Flax's
+    ``TrainState.apply_gradients`` like any pytree of gradients.
 
     Attributes:
       empirical: gradient of the empirical loss on the target task.

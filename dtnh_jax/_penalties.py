@@ -20,16 +20,17 @@ def l2_sp_penalty(
     .. math:: \Omega(w) = \frac\alpha2\|w_S - w_S^0\|^2 + \frac\beta2\|w_{\bar S}\|^2
 
     where :math:`S` are the pretrained arrays and :math:`\bar S` the new ones (`Li et
-    al., 2018 <https://arxiv.org/abs/1802.01483>`_). :func:`l2_sp` has its gradient.
+    al., 2018 <https://arxiv.org/abs/1802.01483>`_). :func:`l2_sp` computes its
+    gradient.
 
     .. warning::
-      Flax NNX updates parameters in place, and ``nnx.state(model)`` with them. Take a
-      copy: ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
+      Flax NNX updates parameters in place, including those in ``nnx.state(model)``. So
+      copy them: ``pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))``.
 
     Args:
       params: Parameters :math:`w`.
       pretrained: Pretrained parameters :math:`w^0`, as in :func:`l2_sp`: matched by
-        path, with ``None`` in place of what is new.
+        path, with ``None`` for new arrays.
       alpha: Weight of the distance from the pretrained arrays, non-negative.
       beta: Weight of the norm of the new arrays, non-negative.
 
@@ -69,17 +70,17 @@ def feature_distillation(
     .. math:: \Omega = \sum_m \frac1{2B}\sum_{b=1}^B\sum_c
       a_{m,c}\,\|s_{m,b,c} - t_{m,b,c}\|^2
 
-    over the maps :math:`m`, the examples :math:`b` and the channels :math:`c`. With
-    each channel's importance as its weight this is, up to scale, the behavioral
+    over the maps :math:`m`, the examples :math:`b` and the channels :math:`c`. If each
+    channel is weighted by its importance, this is, up to scale, the behavioral
     regularizer of DELTA (`Li et al., 2019 <https://arxiv.org/abs/1901.09229>`_).
 
     Args:
       student: Feature maps of the network being trained, a pytree of floating-point or
         complex arrays of shape ``[batch, ..., channels]``.
-      teacher: Those of the pretrained network, of the same structure and shapes. No
-        gradient flows into them.
-      channel_weights: Weights :math:`a` in the same structure: for each map a vector of
-        shape ``[channels]``, or None for weights of 1.
+      teacher: Feature maps of the pretrained network, with the same structure and
+        shapes. No gradient flows into them.
+      channel_weights: Weights :math:`a`, in the same structure: a vector of shape
+        ``[channels]`` for each map, or None for weights of 1.
 
     Returns:
       A scalar, in float32, or in float64 if any map is that precise.
@@ -109,7 +110,7 @@ def feature_distillation(
     for path, s, t, a in zip(layout.paths, maps, targets, weights, strict=True):
         if s.ndim < 2:
             raise ValueError(
-                "a feature map must be of shape [batch, ..., channels], got "
+                "a feature map must have shape [batch, ..., channels], got "
                 f"{s.shape} {_trees.at(path)}"
             )
         if a is not None and jnp.shape(a) != s.shape[-1:]:
@@ -136,8 +137,8 @@ def logit_distillation(
     .. math:: \Omega = T^2\cdot\frac1{|V|}\sum_{b\in V}
       \mathrm{KL}\big(\mathrm{softmax}(t_b/T)\,\big\|\,\mathrm{softmax}(s_b/T)\big)
 
-    where :math:`V` are the valid positions (`Hinton et al., 2015
-    <https://arxiv.org/abs/1503.02531>`_). The factor :math:`T^2` keeps the scale of the
+    where :math:`V` is the set of valid positions (`Hinton et al., 2015
+    <https://arxiv.org/abs/1503.02531>`_). The factor :math:`T^2` makes the scale of the
     gradient independent of the temperature.
 
     Args:
@@ -146,12 +147,12 @@ def logit_distillation(
         into them. A class with logit -inf has probability zero and adds nothing.
       temperature: Temperature :math:`T`, positive. No gradient flows into it.
       mask: Boolean array of shape ``[...]``, True at valid positions, such as tokens
-        that are not padding. The others contribute nothing, finite or not.
+        that are not padding. Other positions contribute nothing, even if non-finite.
 
     Returns:
-      A scalar, in float32, or in float64 if any logits are that precise; zero with no
-      valid position. Where ``student == teacher``, the gradient is exactly zero.
-      Non-finite inputs propagate, and a row of logits that are all -inf gives NaN.
+      A scalar, in float32, or in float64 if any logits are that precise. It is zero if
+      no position is valid. Where ``student == teacher``, the gradient is exactly zero.
+      Non-finite inputs propagate, and a row whose logits are all -inf gives NaN.
 
     Raises:
       ValueError: If the shapes do not match, or the temperature is not positive.
@@ -166,7 +167,7 @@ def logit_distillation(
       0.3278
       >>> print(f"{logit_distillation(student, teacher, temperature=10.0):.4f}")
       0.4975
-      >>> mask = jnp.array([True, False])  # the second is padding
+      >>> mask = jnp.array([True, False])  # the second row is padding
       >>> print(f"{logit_distillation(student, teacher, mask=mask):.4f}")
       0.3278
     """
@@ -177,8 +178,8 @@ def logit_distillation(
             raise TypeError(f"{name}'s logits must be floating-point, got {x.dtype}")
     if student.shape != teacher.shape or student.ndim == 0:
         raise ValueError(
-            "logits must be of one shape [..., classes], got student's "
-            f"{student.shape}, teacher's {teacher.shape}"
+            "student and teacher logits must have the same shape [..., classes], got "
+            f"{student.shape} and {teacher.shape}"
         )
     shape = student.shape[:-1]
     valid = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask)
@@ -186,10 +187,10 @@ def logit_distillation(
         raise TypeError(f"`mask` must be boolean, got dtype {valid.dtype}")
     if valid.shape != shape:
         raise ValueError(
-            f"`mask` must have shape {shape}, that of the logits without classes, got "
-            f"{valid.shape}"
+            f"`mask` must have shape {shape}, the logits' shape without the classes, "
+            f"got {valid.shape}"
         )
-    # Before the divergence as well: the gradient of the `where` after it is 0 * NaN.
+    # Mask the inputs too: through the `where` below alone, the gradient is 0 * NaN.
     student, teacher = (jnp.where(valid[..., None], x, 0) for x in (student, teacher))
     dtype = _precision.accumulator([student, teacher])
     t, teacher = jax.lax.stop_gradient((jnp.asarray(temperature, dtype), teacher))
@@ -208,8 +209,9 @@ def _divergence(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 @_divergence.defjvp
 def _divergence_jvp(primals, tangents):
-    # Of the student alone. Automatic differentiation gives softmax(student) * sum(p)
-    # - p, which is not zero where the two agree: the sum is 1 only up to rounding.
+    # With respect to the student only. Automatic differentiation would give
+    # softmax(student) * sum(p) - p. Since sum(p) is 1 only up to rounding, that is not
+    # zero where the two agree.
     student, teacher = primals
     difference = jax.nn.softmax(student) - jax.nn.softmax(teacher)
     return _divergence(student, teacher), jnp.sum(difference * tangents[0], axis=-1)

@@ -1,4 +1,4 @@
-"""The conflict in each group over the steps, as a heat map."""
+"""Heat map of the conflict in each group over the steps."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TITLES = {
     "pull": "The regularizer pulls {} times as hard as\nthe optimizer (median)",
     "rate": "Conflict in {} of the steps so far",
 }
-# Lighter from cosine -1 to 1, with a jump in hue and lightness at 0, which shows in
-# greyscale too. In every map darker means worse.
+# Gets lighter from cosine -1 to 1, with a jump in hue and lightness at 0 that shows in
+# greyscale, too. In every colour map, darker means worse.
 _STOPS = 0, 0.25, 0.5, 0.5, 0.75, 1
 _COLOURS = "#22062f", "#9c2c58", "#dda377", "#b4cfe0", "#d8e7f1", "#fbfdff"
 
@@ -38,14 +38,14 @@ def plot_conflict(
     value: str = "cosine",
     ax: Axes | None = None,
 ) -> Axes:
-    """Plots conflict reports, group against step, as a heat map.
+    """Plots conflict reports as a heat map, with a row per group and a column per step.
 
-    Needs matplotlib: ``pip install 'dtnh-jax[plot]'``. The colours are readable in
+    Needs matplotlib: ``pip install 'dtnh-jax[plot]'``. The colours can be told apart in
     greyscale and by colour-blind readers.
 
     Args:
-      reports: what :func:`conflict_report` returned, one report for each logged step.
-        If there are more than 400, each column shows the mean of several.
+      reports: results of :func:`conflict_report`, one for each logged step. If there
+        are more than 400, each column shows the mean of several.
       steps: the steps of the reports, increasing; 0, 1, 2, ... by default.
       value: ``"cosine"``, ``"removed"``, ``"pull"`` or ``"rate"``, as in
         :func:`conflict_report`.
@@ -56,9 +56,10 @@ def plot_conflict(
 
     Raises:
       ImportError: if matplotlib is not installed.
-      ValueError: if there are no reports, their groups differ, ``steps`` do not fit
-        them or increase, or ``value`` is not known.
-      TypeError: if ``reports`` hold arrays, as after ``jax.vmap``, or ``ax`` no axes.
+      ValueError: if there are no reports, their groups differ, ``steps`` is not one
+        increasing number per report, or ``value`` is not known.
+      TypeError: if ``reports`` hold arrays, as after ``jax.vmap``, or ``ax`` is not a
+        matplotlib ``Axes``.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -84,7 +85,7 @@ def plot_conflict(
     count = table.shape[1]
     edges = _edges(range(count) if steps is None else steps, count)
     if ax is None:
-        # In inches: 14 points a row, and about 5 points a letter of the longest name.
+        # In inches: 14 points per row, about 5 points per letter of the longest name.
         size = 5.8 + 0.07 * max(map(len, names)), 1.6 + 0.2 * max(len(names), 4)
         ax = pyplot.subplots(figsize=size, layout="constrained")[1]
     elif not isinstance(ax, Axes):
@@ -98,9 +99,9 @@ def plot_conflict(
             colors.LinearSegmentedColormap.from_list("conflict", stops),
             -1,
         )
-    # More columns than 400 are less than a pixel wide each.
+    # With more than 400 columns, each would be less than a pixel wide.
     columns = np.array_split(np.arange(count), min(count, 400))
-    shown = table.clip(max=highest)  # Matplotlib would leave out what is infinite
+    shown = table.clip(max=highest)  # matplotlib would leave out infinite values
     mesh = ax.pcolormesh(
         edges[[*(column[0] for column in columns), -1]],
         np.arange(len(names) + 1) - 0.5,
@@ -124,7 +125,7 @@ def plot_conflict(
 
 
 def _read(reports: list[Any], value: str) -> tuple[list[str], np.ma.MaskedArray]:
-    """The groups' names, and the values ``[groups, reports]``, with NaN masked."""
+    """The group names, and the values ``[groups, reports]`` with NaN masked."""
     if not reports or not reports[0]:
         raise ValueError(f"`reports` must hold a report of a group, got {reports!r}")
     for i, report in enumerate(reports):
@@ -153,12 +154,12 @@ def _edges(steps: Any, count: int) -> np.ndarray:
         raise ValueError(f"`steps` must be {count} increasing numbers, got {steps!r}")
     if count == 1:
         return at + np.array([-0.5, 0.5])
-    around = np.pad(at, 1, "reflect", reflect_type="odd")  # one more at each end
+    around = np.pad(at, 1, "reflect", reflect_type="odd")  # one step more at each end
     return (around[:-1] + around[1:]) / 2
 
 
 def _finding(names: list[str], table: np.ma.MaskedArray, value: str) -> str:
-    """The title: what all reports show, in words."""
+    """The title: the finding over all reports, in words."""
     if table.count() == 0:
         return "Nothing but NaN"
     measured = {"cosine": table < 0, "rate": table[:, -1:]}.get(value, table)

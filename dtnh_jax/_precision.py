@@ -1,4 +1,4 @@
-"""In which type sums are taken, whatever the type of the arrays."""
+"""The dtypes in which sums are taken and returned."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def accumulator(leaves: list[jax.Array]) -> np.dtype:
 
 
 def accumulate_in(dtype: np.dtype, x: jax.Array) -> jax.Array:
-    """``x`` in ``dtype``, or, if it is complex, in the complex type made of two."""
+    """Casts ``x`` to ``dtype``, or to the matching complex dtype if it is complex."""
     if jnp.iscomplexobj(x):
         return x.astype(np.result_type(dtype, np.complex64))
     return x.astype(dtype)
@@ -28,5 +28,5 @@ def promoted(arrays: Sequence[jax.Array]) -> np.dtype:
 
 
 def times(x: jax.Array, factor: Any) -> jax.Array:
-    """A leaf, real or complex, times a real number."""
+    """Multiplies a real or complex leaf by a real number, in the leaf's dtype."""
     return x * factor.astype(x.dtype)

@@ -1,6 +1,6 @@
 """The geometry of two gradients and an update, the projection and the caps.
 
-In each group ``r' = r - min(0, cos) |r| / |m| m`` is the point nearest to ``r`` that
+In each group, ``r' = r - min(0, cos) |r| / |m| m`` is the nearest point to ``r`` that
 does not oppose the reference ``m`` (Wan et al., 2019, equation 4).
 """
 
@@ -16,28 +16,28 @@ from dtnh_jax._groups import Groups, Slot
 from dtnh_jax._pair import GradientPair
 from dtnh_jax._sums import Arrays
 
-# What to do with the regularizer in a group in conflict.
+# What happens to the regularizer in a group with a conflict.
 RULES = ("project", "drop", "ignore")
 
 
 class Geometry(NamedTuple):
     """How regularizer, reference and update relate in each group, shape ``[K]``.
 
-    A cosine is 0 where either of the two is zero.
+    A cosine is 0 if either vector is zero.
     """
 
     cosine: jax.Array  # of the angle between regularizer and reference
-    reference: jax.Array  # its norm
-    regularizer: jax.Array  # its norm
-    update: Any = None  # its norm
+    reference: jax.Array  # norm
+    regularizer: jax.Array  # norm
+    update: Any = None  # norm
     regularizer_update: Any = None  # cosine of the angle between these two
-    reference_update: Any = None  # likewise
+    reference_update: Any = None  # cosine of the angle between these two
 
 
 class Plan(NamedTuple):
-    """``d = scale * u + keep * r - push * m``, the weight included, by group, ``[K]``.
+    """``d = scale * u + keep * r - push * m`` in each group, shape ``[K]``.
 
-    ``r'`` is ``(keep * r - push * m) / scale``.
+    The weight is included, and ``r'`` is ``(keep * r - push * m) / scale``.
     """
 
     keep: jax.Array
@@ -56,13 +56,16 @@ def geometry(
     *,
     capped: bool = False,
 ) -> Geometry:
-    """Norms and cosines, with one collective; what only the caps need if ``capped``."""
+    """Computes norms and cosines in one collective.
+
+    What only the caps need is computed only if ``capped``.
+    """
     m, r, u = reference, regularizer, update
     dtype = _precision.accumulator([x for each in (m, r, u or []) for x in each])
     wanted = [(m, m), (r, r), (r, m)]
     if u is not None:
         wanted += [(u, u), *([(r, u), (m, u)] if capped else [])]
-    # The update may be the reference itself.
+    # Computed once, even if the update is the reference itself.
     once = {frozenset(map(id, pair)): pair for pair in wanted}
     found = _sums.products(list(once.values()), groups, axes, dtype)
     dot = dict(zip(once, found, strict=True))
@@ -72,7 +75,7 @@ def geometry(
         return _sums.norms(dot[frozenset([id(a)])], lowest)
 
     def cosine(a: Arrays, b: Arrays) -> jax.Array:
-        # One division after the other: the product of two norms could underflow.
+        # Two divisions, because the product of the norms could underflow.
         product = dot[frozenset([id(a), id(b)])]
         ratio = divide(divide(product, norm(b)), norm(a))
         return jnp.clip(jnp.where(jnp.isinf(product), jnp.nan, ratio), -1, 1)
@@ -99,10 +102,10 @@ def plan(
 ) -> Plan:
     """Decides how much to keep in each group, and how far to push it out of conflict.
 
-    ``weight`` is the scalar λ, ``on_conflict`` one of ``RULES``. With ``max_ratio``,
-    ``λr`` is shortened to ``|u|`` before it is projected, ``r'`` to so many times
-    ``|u|``, and ``d`` to ``|u|``. The regularizer is left out where ``judged``, a
-    scalar, is false.
+    ``weight`` is the scalar λ, and ``on_conflict`` is one of ``RULES``. With
+    ``max_ratio``, ``λr`` is shortened to ``|u|`` before the projection, ``r'`` to
+    ``max_ratio * |u|`` after it, and ``d`` to ``|u|``. The regularizer is left out if
+    the scalar ``judged`` is false.
     """
     weight = jnp.asarray(weight, geo.cosine.dtype)
     opposed = jnp.minimum(geo.cosine, 0)  # NaN stays NaN
@@ -110,8 +113,8 @@ def plan(
     if on_conflict == "drop":
         keep = sine = 1 + jnp.sign(opposed)
     elif on_conflict == "project":
-        # The square of the cosine is known to within some eps, so the sine is rounded
-        # up: the cap must not be exceeded.
+        # The squared cosine has an error of a few eps. Round the sine up, so that the
+        # cap is never exceeded.
         along = opposed
         sine = jnp.sqrt(1 - opposed**2 + 32 * jnp.finfo(opposed.dtype).eps)
     size = weight * geo.regularizer
@@ -138,7 +141,7 @@ def plan(
 
 
 def _shorten(length: jax.Array, most: jax.Array) -> jax.Array:
-    """The factor, at most 1, that makes ``length`` no more than ``most``."""
+    """The factor, at most 1, that shortens ``length`` to at most ``most``."""
     within = length <= most
     return jnp.where(within, 1, most / jnp.where(within, 1, length))
 
@@ -151,9 +154,9 @@ def combine(
     groups: Groups,
     axes: Axes,
 ) -> Iterator[jax.Array]:
-    """``d``, array by array, in the dtype to which ``u`` and ``r`` promote.
+    """Yields ``d``, array by array, in the dtype to which ``u`` and ``r`` promote.
 
-    Without an update ``r'`` alone, in the accumulator's dtype.
+    Without an update, yields ``r'`` alone, in the accumulator's dtype.
     """
     vectors = [plan_.keep, plan_.push, plan_.scale][: 2 if plan_.scale is None else 3]
     both = jax.lax.optimization_barrier(jnp.stack(vectors))
@@ -167,7 +170,7 @@ def combine(
         )
         kept = _precision.times(_precision.accumulate_in(dtype, r), keep)
         pushed = _precision.times(_precision.accumulate_in(dtype, m), push)
-        # Even an exact zero, subtracted, would turn -0.0 into 0.0.
+        # Subtracting even an exact zero can change the sign of a zero.
         rest = jnp.where(pushed == 0, kept, kept - pushed)
         if u is None:
             yield rest
@@ -179,7 +182,7 @@ def combine(
 
 
 def _along(part: jax.Array, slot: Slot, shape: Any, names: Any) -> jax.Array:
-    """A family's numbers, shaped to broadcast against one of its arrays."""
+    """Shapes a family's scalars to broadcast against one of its arrays."""
     if slot.axis is None:
         return part
     length = shape[slot.axis]
@@ -196,23 +199,23 @@ def project_conflict(  # noqa: D417
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> Any:
-    r"""Removes from the regularizer gradient what opposes the loss gradient.
+    r"""Removes the component of the regularizer gradient that opposes the loss.
 
-    In every group, :math:`r' = r - \min(0, \langle g, r\rangle) / \|g\|^2 \cdot g`: the
+    In every group, :math:`r' = r - \min(0, \langle g, r\rangle) / \|g\|^2 \cdot g`, the
     nearest point to :math:`r` with :math:`\langle g, r'\rangle \ge 0` (`Wan et al.,
-    2019 <https://arxiv.org/abs/1911.07489>`_). Without conflict it is ``r`` itself.
+    2019 <https://arxiv.org/abs/1911.07489>`_). Without a conflict, :math:`r' = r`.
 
     Args:
       pair: the empirical gradient :math:`g` and the regularizer gradient :math:`r`,
-        pytrees of one structure, of floating-point or complex arrays.
+        pytrees of floating-point or complex arrays with the same structure.
       granularity, stacked, axis_name: see :func:`dtnh`.
 
     Returns:
-      A pytree like ``pair.regularizer``, in structure, shapes and dtypes.
+      A pytree with the structure, shapes and dtypes of ``pair.regularizer``.
 
     Raises:
       ValueError: if the trees do not match, or ``axis_name`` is missing or unknown.
-      TypeError: if ``pair`` is no :class:`GradientPair`, or has integer arrays.
+      TypeError: if ``pair`` is not a :class:`GradientPair`, or has integer arrays.
 
     Examples:
       >>> import jax.numpy as jnp

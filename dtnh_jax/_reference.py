@@ -1,4 +1,4 @@
-"""The reference: a moving average over the steps before this one."""
+"""The reference: a moving average over the previous steps."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from dtnh_jax._sums import Arrays
 
 
 def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
-    """Zeros shaped like the arrays in ``params``, of ``dtype`` or float32 at least."""
+    """Zeros shaped like the arrays in ``params``, in ``dtype`` or at least float32."""
 
     def zeros(p):
         wide = np.result_type(jax.dtypes.result_type(p), np.float32)
@@ -24,10 +24,9 @@ def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
 
 
 def moved(average: Arrays, new: Arrays, decay: Any) -> Iterator[jax.Array]:
-    """The average after one more step, in the dtypes in which it is stored.
+    """Yields the average after one more step, in the dtypes it is stored in.
 
-    It begins at zero and is not corrected for that. Only its direction is needed, so
-    that no correction ever is.
+    The average starts at zero and has no bias correction: only its direction is used.
     """
     for m, x in zip(average, new, strict=True):
         wide = _precision.accumulate_in(_precision.accumulator([m, x]), m)

@@ -1,4 +1,4 @@
-"""Regularizers of the parameters alone: transformations that make the pair."""
+"""Regularizers that need only the parameters: transformations that make the pair."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from dtnh_jax._trees import Layout
 
 
 class L2SpState(NamedTuple):
-    """State of :func:`l2_sp`: the pretrained parameters, None where they are new."""
+    """State of :func:`l2_sp`: the pretrained parameters, with None for new arrays."""
 
     anchor: Any
 
@@ -33,25 +33,26 @@ def l2_sp(
     al., 2018 <https://arxiv.org/abs/1802.01483>`_). Its gradient, :math:`\alpha(w-w^0)`
     and :math:`\beta w`, needs no backward pass.
 
-    ``init`` copies the anchor :math:`w^0` into the state, to be saved and sharded with
-    it: by default the parameters it is given, so load the pretrained ones before.
+    ``init`` copies the anchor :math:`w^0` into the state, so that both are saved and
+    sharded together. By default, the anchor is the parameters given to ``init``, so
+    load the pretrained parameters first.
 
     Args:
       alpha: weight of the distance from the pretrained arrays, non-negative.
       beta: weight of the norm of the new arrays, non-negative.
       pretrained: another anchor: a pytree matched by path, whatever its containers,
-        with ``None`` in place of each array, or whole subtree, that is new.
+        with ``None`` for each new array or subtree.
       new: which arrays are new, if any: a pytree of booleans matched by path, or a
-        function from the parameters to one. A boolean holds for everything below it.
+        function from the parameters to one. A boolean applies to everything below it.
 
     Returns:
       A transformation from gradients to :class:`GradientPair`, with an
-      :class:`L2SpState`; :func:`dtnh`, or an optimizer made from it, must follow.
-      ``update`` needs ``params``, whose dtypes the regularizer gradient has.
+      :class:`L2SpState`. It must be followed by :func:`dtnh` or an optimizer made from
+      it. ``update`` needs ``params``; the regularizer gradient has their dtypes.
 
     Raises:
       ValueError: if a weight is negative, ``pretrained`` or ``new`` does not match the
-        parameters, or ``update`` is not given them.
+        parameters, or ``update`` is called without ``params``.
       TypeError: if ``update`` is given a pair.
 
     Examples:
@@ -106,16 +107,16 @@ def l2(
 
     Args:
       alpha: weight of the penalty, non-negative.
-      mask: which arrays are decayed: a pytree or a function, as ``new`` in
-        :func:`l2_sp`; ``True`` for all. By default those with two axes or more, which
-        leaves out biases and the scales of normalization, but where several layers are
-        stacked in one array.
+      mask: which arrays to decay: a pytree or a function, like ``new`` in
+        :func:`l2_sp`; ``True`` for all. By default, arrays with at least two axes. That
+        leaves out biases and normalization scales, unless several layers are stacked in
+        one array.
 
     Returns:
-      A transformation as that of :func:`l2_sp`, without a state.
+      A transformation like that of :func:`l2_sp`, but without a state.
 
     Raises:
-      ValueError, TypeError: as :func:`l2_sp` does.
+      ValueError, TypeError: as :func:`l2_sp`.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -143,7 +144,7 @@ def l2(
 
 
 def anchors_of(pretrained: Any, layout: Layout, params: Any, is_new: list) -> list:
-    """The pretrained array of each parameter, or None where it is new."""
+    """The pretrained array of each parameter, or None if it is new."""
     absent = object()
     anchors = layout.match(pretrained, "pretrained", default=absent)
     for i, w in enumerate(layout.leaves(params)):
@@ -153,7 +154,7 @@ def anchors_of(pretrained: Any, layout: Layout, params: Any, is_new: list) -> li
         elif w0 is absent:
             raise ValueError(
                 f"`pretrained` has no array for the parameter {_trees.at(path)}: make "
-                "the key paths match, or, if the parameter is new, put None there"
+                "the key paths match, or put None there if the parameter is new"
             )
         else:
             _checks.same_array(w, w0, ("parameter", "pretrained array"), path)
@@ -161,7 +162,7 @@ def anchors_of(pretrained: Any, layout: Layout, params: Any, is_new: list) -> li
 
 
 def deviation(w: jax.Array, w0: Any | None) -> jax.Array:
-    """``w - w0`` in float32 at least, or ``w`` itself where it is new."""
+    """``w - w0`` in at least float32, or ``w`` itself if it is new."""
     dtype = _precision.accumulator([w])
     wide = _precision.accumulate_in(dtype, w)
     if w0 is None:
@@ -176,18 +177,18 @@ def _pull(w: Any, w0: Any | None, factor: Any) -> jax.Array:
 
 
 def _copy(x: Any) -> Any:
-    """A buffer of its own, so that parameters and state can be donated."""
-    # Abstract parameters, which Optax allows in `init`, make an abstract state.
+    """Copies ``x``, so that parameters and state can both be donated."""
+    # Optax allows abstract parameters in `init`. They give an abstract state.
     is_abstract = x is None or isinstance(x, jax.ShapeDtypeStruct)
     return x if is_abstract else jnp.array(x, copy=True)
 
 
 def _check_plain(name: str, updates: Any, params: Any) -> Layout:
-    """The layout of the gradients; raises for a pair, and without parameters."""
+    """Returns the layout of the gradients. Raises for a pair or missing parameters."""
     if isinstance(updates, GradientPair):
         raise TypeError(
-            f"{name} makes the pair: give it the empirical gradient alone; "
-            "mix_regularizers combines several regularizers"
+            f"{name} makes the pair: pass it the empirical gradient alone, or combine "
+            "several regularizers with mix_regularizers"
         )
     if params is None:
         raise ValueError(f"{name} needs the parameters: call update(g, state, params)")
@@ -195,7 +196,7 @@ def _check_plain(name: str, updates: Any, params: Any) -> Layout:
 
 
 def _flags(name: str, tree: Any, layout: Layout, params: Any, **default: Any) -> list:
-    """The boolean of each array, from a tree or a function that makes one."""
+    """The boolean for each array, from a tree or a function that returns one."""
     flags = layout.match(_trees.resolve(tree, params), name, **default)
     _checks.entries(name, layout, flags, "booleans", bool | np.bool_)
     return flags

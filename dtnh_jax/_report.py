@@ -1,4 +1,4 @@
-"""Reports read from the optimizer's state: conflict, and skipped steps."""
+"""Reports read from the optimizer state: conflict and skipped steps."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from dtnh_jax._transform import DtnhState
 
 
 def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
-    """Reports, for each group, how the two gradients related at the last step.
+    """Reports how the two gradients related in each group at the last step.
 
     Args:
       state: any optimizer state that contains a :class:`DtnhState`, such as the
         ``opt_state`` of a Flax ``TrainState`` or ``nnx.Optimizer``.
 
     Returns:
-      A dict keyed by the group's name, prefixed with the state's path if there are
-      several states. Each value has
+      A dict keyed by group name, prefixed with the state's path if there are several
+      states. Each value is a dict of
 
       - ``"cosine"``: cosine of the angle between the regularizer gradient and the
         reference, -1 ... 1;
@@ -28,13 +28,13 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
       - ``"removed"``: share of the regularizer removed, ``|λr - r'| / |λr|``, by the
         projection and by ``max_ratio``; 1 in the first step with ``reference_decay``;
       - ``"pull"``: ``|r'| / |u|``, how hard the regularizer pulls compared with the
-        optimizer; tune ``weight`` and ``max_ratio`` by it;
+        optimizer; use it to tune ``weight`` and ``max_ratio``;
       - ``"rate"``: share of the steps so far with a conflict.
 
-      They are Python numbers or, if ``jax.vmap`` mapped over the state, arrays.
+      These are Python numbers, or arrays if ``jax.vmap`` mapped over the state.
 
     Raises:
-      ValueError: if there is no ``DtnhState`` in ``state``.
+      ValueError: if ``state`` contains no ``DtnhState``.
       TypeError: under ``jax.jit``, where values are not known.
 
     Examples:
@@ -51,7 +51,7 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
     if not found:
         raise ValueError(
             f"no DtnhState in this {type(state).__name__}: pass the state of dtnh(), "
-            "or of a chain that has it"
+            "or of a chain that contains it"
         )
     return {
         (f"{keystr(path)}/{name}" if len(found) > 1 else name): values
@@ -71,16 +71,17 @@ def skip_report(state: Any) -> dict[str, Any]:
 
       - ``"skipped"``: number of steps skipped so far;
       - ``"in_a_row"``: number of consecutive non-finite steps; if it keeps growing, the
-        run no longer learns;
+        run is no longer learning;
       - ``"empirical"``, ``"regularizer"``: paths of the leaves of each gradient that
         were not finite at the last non-finite step;
-      - ``"updates"``: the same for the updates. If this list alone is not empty, the
-        parameters under :func:`l2_sp` were not finite, or something overflowed.
+      - ``"updates"``: the same for the updates. If only this list is non-empty, the
+        parameters seen by :func:`l2_sp` were not finite, or something overflowed.
 
-      If ``jax.vmap`` mapped over the state, numbers are arrays, and paths of any run.
+      If ``jax.vmap`` mapped over the state, the numbers are arrays, and a path is
+      listed if it applies to any run.
 
     Raises:
-      ValueError: if there is not exactly one ``SkipState`` in ``state``.
+      ValueError: unless ``state`` contains exactly one ``SkipState``.
       TypeError: under ``jax.jit``, where values are not known.
 
     Examples:
@@ -115,13 +116,13 @@ def _find_states(kind: type, state: Any, report: str) -> list[tuple[Any, Any]]:
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(found)):
         raise TypeError(
             f"{report} reads values, which are not known under jax.jit: return the "
-            "state from the jitted function, or read its fields in it"
+            "state from the jitted function, or read its fields there"
         )
     return found
 
 
 def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
-    # By leaves: NNX boxes each array of an optimizer's state.
+    # Read the leaves, because NNX boxes each array of an optimizer state.
     parts = state.count, state.conflict
     count, cosine, removed, pull, conflicts = map(np.asarray, jax.tree.leaves(parts))
     columns = {
@@ -138,7 +139,7 @@ def _read(state: DtnhState) -> dict[str, dict[str, Any]]:
 
 
 def _names(encoded: Any) -> list[str]:
-    """The names in a table of bytes; if it was mapped over, those of the first."""
+    """Decodes the names in a table of bytes; the first run's if it was mapped over."""
     (table,) = map(np.asarray, jax.tree.leaves(encoded))
     first = table[(0,) * (table.ndim - 2)]
     return [bytes(row).rstrip(b"\0").decode() for row in first]

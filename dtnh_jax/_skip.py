@@ -25,7 +25,7 @@ class SkipState(NamedTuple):
       skipped: number of steps skipped so far, a scalar int32.
       in_a_row: number of consecutive non-finite steps so far, a scalar int32.
       last: a :class:`NotFinite` of the last non-finite step.
-      leaf_names: the parameters' paths, stored as ``DtnhState.group_names`` is.
+      leaf_names: the parameters' paths, encoded like ``DtnhState.group_names``.
       inner_state: state of the wrapped transformation.
     """
 
@@ -44,27 +44,30 @@ def skip_nonfinite(
 ) -> optax.GradientTransformationExtraArgs:
     """Skips non-finite steps: those with a NaN or an infinity in either gradient.
 
-    ``optax.apply_if_finite`` for two gradients. If either gradient, or the update that
-    ``tx`` makes of them, is not finite, the updates are zero and the state of ``tx``
-    stays as it was, bit for bit. :func:`skip_report` reads which ones, and how often.
+    This is ``optax.apply_if_finite`` for two gradients. If either gradient, or the
+    update that ``tx`` makes from them, is not finite, the updates are zero and the
+    state of ``tx`` stays bitwise unchanged. :func:`skip_report` tells which leaves were
+    not finite, and how many steps were skipped.
 
-    Wrap the whole optimizer, ``skip_nonfinite(optax.chain(dtnh(), ...))``. With
-    :func:`multi_steps` or ``optax.MultiSteps`` inside, it skips micro-steps; inside
-    ``multi_steps``, whole updates. ``optax.MultiSteps`` around it keeps a NaN.
+    Wrap the whole optimizer: ``skip_nonfinite(optax.chain(dtnh(), ...))``. Wrapped
+    around :func:`multi_steps` or ``optax.MultiSteps``, it skips micro-steps; inside
+    ``multi_steps``, it skips whole updates. Do not wrap it in ``optax.MultiSteps``,
+    whose running mean keeps a NaN.
 
     Args:
       tx: the transformation to wrap. It runs in every step.
-      max_consecutive: how many steps in a row are skipped at most, at least 1; those
-        beyond are applied as they are, so that NaN shows in the loss.
+      max_consecutive: maximum number of consecutive steps to skip, at least 1. Later
+        ones are applied unchanged, so that the NaN shows in the loss.
       axis_name: as in :func:`dtnh`, so that all devices skip together.
 
     Returns:
-      A transformation with a :class:`SkipState`, which takes what ``tx`` takes.
+      A transformation with a :class:`SkipState`. It takes the same arguments as ``tx``.
 
     Raises:
-      TypeError: if ``tx`` is no transformation or ``max_consecutive`` no integer.
-      ValueError: if ``max_consecutive`` is below 1, the gradients have other arrays
-        than the parameters, or ``axis_name`` is missing or unknown.
+      TypeError: if ``tx`` is not a transformation or ``max_consecutive`` not an
+        integer.
+      ValueError: if ``max_consecutive`` is below 1, the gradients and the parameters
+        have different arrays, or ``axis_name`` is missing or unknown.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -89,7 +92,7 @@ def skip_nonfinite(
 
     def init_fn(params: optax.Params) -> SkipState:
         names = _groups.divide(params, "leaf").names
-        # Each has a buffer of its own, or the state could not be donated.
+        # Each field needs its own buffer, or the state could not be donated.
         return SkipState(
             skipped=jnp.zeros((), jnp.int32),
             in_a_row=jnp.zeros((), jnp.int32),
@@ -103,14 +106,14 @@ def skip_nonfinite(
         g, r = updates, extra_args.get("regularizer_grads")
         if isinstance(updates, GradientPair):
             g, r = updates
-        # Of a maker, such as l2_sp, the update is itself a pair.
+        # The update of a maker, such as l2_sp, is itself a pair.
         halves = tuple(made) if isinstance(made, GradientPair) else (made,)
         keys = _trees.Layout(g if params is None else params).keys
         at_init = state.leaf_names.shape[-2]
         if len(keys) != at_init:
             raise ValueError(
-                f"skip_nonfinite was given {len(keys)} arrays, but `init` {at_init}: "
-                "pass `params` to `update` where a gradient is None"
+                f"skip_nonfinite was given {len(keys)} arrays, but `init` got "
+                f"{at_init}: pass `params` to `update` if a gradient is None"
             )
         flags = [_by_leaf(keys, *trees) for trees in ([g], [r], halves)]
         layout = _trees.Layout(g if len(halves) == 2 else made)
@@ -134,9 +137,9 @@ def skip_nonfinite(
 
 
 def select(condition: jax.Array, new: Any, old: Any) -> Any:
-    """``new`` where the condition holds, else ``old``, in the dtypes of ``old``.
+    """``new`` if the condition holds, else ``old``, in the dtypes of ``old``.
 
-    Not a conditional, which could not hold the collectives of sharded gradients.
+    Not ``lax.cond``, which cannot contain the collectives of sharded gradients.
     """
 
     def where(x: Any, y: Any) -> jax.Array:
@@ -147,7 +150,7 @@ def select(condition: jax.Array, new: Any, old: Any) -> Any:
 
 
 def _by_leaf(keys: list[_trees.Key], *trees: Any) -> jax.Array:
-    """For each key, whether in any tree the array there has a NaN or an infinity."""
+    """Whether the array at each key has a NaN or an infinity in any of the trees."""
     flags: dict[_trees.Key, Any] = dict.fromkeys(keys, False)
     for tree in trees:
         layout = _trees.Layout(tree)
@@ -155,10 +158,10 @@ def _by_leaf(keys: list[_trees.Key], *trees: Any) -> jax.Array:
         for key, path, x in arrays:
             if key not in flags:
                 raise ValueError(
-                    f"skip_nonfinite was given an array {_trees.at(path)}, where the "
-                    "parameters have none"
+                    f"skip_nonfinite was given an array {_trees.at(path)}, but the "
+                    "parameters have none there"
                 )
-            # NaN where x is not finite. On a CPU this takes half the time of
-            # jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN there.
+            # The sum is NaN if any x is not finite. On a CPU this takes half the time
+            # of jnp.all(jnp.isfinite(x)), and jnp.max can lose a NaN.
             flags[key] |= jnp.sum(x * 0) != 0
     return jnp.array(list(flags.values()), bool)

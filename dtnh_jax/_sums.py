@@ -1,4 +1,4 @@
-"""Inner products by group."""
+"""Inner products within each group."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from dtnh_jax._groups import Groups, Slot
 
 Arrays = list[jax.Array]
 
-# Of the table in `_by_mask`. Any width is correct; the root of the number of groups is
-# cheapest.
+# Width of the table in `_by_mask`. Any width is correct; the square root of the number
+# of groups is cheapest.
 _WIDTH = 32
 
 
@@ -20,13 +20,14 @@ def products(
 ) -> jax.Array:
     """The inner product of each pair of lists in each group, ``[len(pairs), K]``.
 
-    Sums are taken array by array, without reshaping, so that sharded arrays stay where
-    they are. The sum of an array that several devices hold is divided by their number,
+    Sums are taken array by array, without reshaping, so that sharded arrays are not
+    moved. If several devices hold the same array, its sum is divided by their number,
     so that it counts once in the total.
     """
     if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
-        # What several sums convert, XLA for a CPU stores in float32; told apart by the
-        # barrier, each of them converts as it adds up.
+        # If several sums convert the same array, XLA on a CPU stores a float32 copy of
+        # it. Behind the barrier the inputs look different, and each sum converts as it
+        # goes.
         pairs = jax.lax.platform_dependent(
             pairs, cpu=jax.lax.optimization_barrier, default=lambda x: x
         )
@@ -35,14 +36,14 @@ def products(
 
 
 def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
-    """Each family's numbers out of ``[n, K]``: ``[n]``, or ``[n, count]``."""
+    """Splits ``[n, K]`` by family: ``[n]``, or ``[n, count]`` for a stacked one."""
     wanted = [f.first for f in groups.families if f.count is None]
     single = iter(
         jax.lax.platform_dependent(
             vectors,
-            # On a CPU, XLA compiles identical kernels once. A slice, fused into the
-            # kernel of each array, makes them differ: with 300 groups, compilation
-            # takes five times as long.
+            # On a CPU, XLA compiles identical kernels once. A slice is fused into the
+            # kernel of each array and makes the kernels differ: with 300 groups,
+            # compilation takes five times as long.
             cpu=lambda x: _by_mask(x, wanted),
             default=lambda x: [x[:, k] for k in wanted],
         )
@@ -54,7 +55,7 @@ def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
 
 
 def sizes(arrays: Arrays, groups: Groups, axes: Axes) -> np.ndarray:
-    """How many real numbers each group has on all devices together, ``[K]``."""
+    """The global number of real elements in each group, ``[K]``."""
     found = np.zeros(len(groups.names))
     for x, slot, parts in zip(arrays, groups.slots, axes.parts, strict=True):
         slices = 1 if slot.axis is None else max(x.shape[slot.axis], 1)
@@ -64,11 +65,11 @@ def sizes(arrays: Arrays, groups: Groups, axes: Axes) -> np.ndarray:
 
 
 def floor(arrays: Arrays, groups: Groups, axes: Axes, dtype: np.dtype) -> np.ndarray:
-    """The square of a norm below which a gradient counts as zero in a group, ``[K]``.
+    """The squared norm below which a gradient counts as zero in each group, ``[K]``.
 
-    Squares below the smallest normal number ``tiny`` underflow. They take at most
-    ``size * tiny`` from the square of a norm: above ``size * tiny / eps`` that is less
-    than rounding does.
+    Squares below the smallest normal number ``tiny`` underflow. Together they take at
+    most ``size * tiny`` from a squared norm. Above ``size * tiny / eps``, that is less
+    than the rounding error.
     """
     info = jnp.finfo(dtype)
     scale = float(info.tiny) / float(info.eps)
@@ -76,23 +77,23 @@ def floor(arrays: Arrays, groups: Groups, axes: Axes, dtype: np.dtype) -> np.nda
 
 
 def norms(squares: jax.Array, lowest: np.ndarray) -> jax.Array:
-    """Norms from their squares ``[..., K]``: 0 below ``lowest``; NaN if one overflowed.
+    """Norms from their squares ``[..., K]``: 0 below ``lowest``, NaN on overflow.
 
-    Not infinity, which as a divisor would read as "no conflict".
+    An infinity would give a cosine of 0, which means "no conflict".
     """
     roots = jnp.sqrt(jnp.where(squares < lowest, 0, squares))
     return jnp.where(jnp.isinf(squares), jnp.nan, roots)
 
 
 def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
-    """Where along a stacked axis this device's shard, of this length, starts."""
+    """The index along the stacked axis where this device's shard starts."""
     return jax.lax.axis_index(names) * length
 
 
 def _of_families(
     a: Arrays, b: Arrays, groups: Groups, axes: Axes, dtype: np.dtype
 ) -> jax.Array:
-    """The inner product of two lists in each group, ``[K]``, on this device."""
+    """This device's part of the inner product of two lists in each group, ``[K]``."""
     parts: dict[Slot, list[jax.Array]] = {f: [] for f in groups.families}
     for x, y, slot, copies, names in zip(
         a, b, groups.slots, axes.copies, axes.stacked, strict=True
@@ -106,7 +107,7 @@ def _of_families(
             )
         parts[slot._replace(axis=None)].append(part)
     totals = [_total(f, x, dtype) for f, x in parts.items()]
-    # The usual case: one operation instead of one per group.
+    # The usual case takes one operation instead of one per group.
     if totals and all(x.ndim == 0 for x in totals):
         return jnp.stack(totals)
     return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
@@ -117,22 +118,22 @@ def _total(family: Slot, parts: list[jax.Array], dtype: np.dtype) -> jax.Array:
         return jnp.zeros(() if family.count is None else family.count, dtype)
     if len(parts) == 1:
         return parts[0]
-    # Without the barrier, XLA turns the sum of a stack into a chain of additions and
-    # repeats it in the kernel of every array.
+    # Without the barrier, XLA turns the sum into a chain of additions and repeats the
+    # chain in the kernel of every array.
     return jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)), axis=0)
 
 
 def _dot(a: jax.Array, b: jax.Array, axis: int | None, dtype: np.dtype) -> jax.Array:
-    """Real inner product, a scalar, or of each slice along ``axis``, a vector."""
+    """The real inner product: a scalar, or a vector with one per slice of ``axis``."""
     a, b = _precision.accumulate_in(dtype, a), _precision.accumulate_in(dtype, b)
     others = tuple(i for i in range(a.ndim) if i != axis)
     return jnp.sum(jnp.real(jnp.conj(a) * b), axis=others)
 
 
 def _by_mask(vectors: jax.Array, wanted: list[int]) -> list[jax.Array]:
-    """``[vectors[:, k] for k in wanted]``, as sums under a mask.
+    """``[vectors[:, k] for k in wanted]``, computed as masked sums.
 
-    Of a table first a row, then of the row a number: so the masks stay small.
+    Picks a row of a table, then an entry of the row, so that the masks stay small.
     """
     n, groups = vectors.shape
     height = -(-groups // _WIDTH)

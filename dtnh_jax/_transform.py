@@ -10,13 +10,15 @@ from dtnh_jax import _axes, _checks, _groups, _inner, _projection, _reference, _
 
 
 class Conflict(NamedTuple):
-    """What the last step found in each group; float32 and int32 arrays ``[K]``.
+    """The conflict in each group at the last step, as arrays ``[K]``.
 
     Attributes:
-      cosine: cosine of the angle between the regularizer gradient and the reference.
-      removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``.
-      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer.
-      count: number of steps so far with a conflict, that is a cosine below 0.
+      cosine: cosine of the angle between the regularizer gradient and the reference,
+        float32.
+      removed: share of the regularizer that was removed, ``|λr - r'| / |λr|``, float32.
+      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer,
+        float32.
+      count: number of steps so far with a conflict, that is, a cosine below 0, int32.
     """
 
     cosine: jax.Array
@@ -30,10 +32,11 @@ class DtnhState(NamedTuple):
 
     Attributes:
       count: number of updates so far, a scalar int32.
-      conflict: what the last update found, a :class:`Conflict`.
-      group_names: the groups' names as UTF-8 padded with zeros, uint8 ``[K, length]``.
-      reference: moving average of the gradients or updates of the steps before, shaped
-        like the parameters, without bias correction; None without ``reference_decay``.
+      conflict: the :class:`Conflict` of the last update.
+      group_names: group names in UTF-8, padded with zeros, uint8 ``[K, length]``.
+      reference: moving average of the gradients or updates of the previous steps,
+        shaped like the parameters, without bias correction; None without
+        ``reference_decay``.
       inner: state of ``inner``; None without it.
     """
 
@@ -59,79 +62,81 @@ def dtnh(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the regularizer gradient, minus the component that opposes the loss.
 
-    With :math:`g` the empirical gradient and :math:`r` the regularizer gradient, in
-    every group of arrays
+    Let :math:`g` be the empirical gradient and :math:`r` the regularizer gradient. In
+    every group of arrays,
 
     .. math::
 
       r' = \lambda\left(r - \frac{\min(0, \langle g, r\rangle)}{\|g\|^2}\,g\right),
       \qquad d = g + r'
 
-    so that :math:`\langle g, d\rangle \ge \|g\|^2`: to first order the empirical loss
+    so that :math:`\langle g, d\rangle \ge \|g\|^2`: to first order, the empirical loss
     falls at least as fast as without the regularizer. This is the rule of `Wan et al.,
-    2019 <https://arxiv.org/abs/1911.07489>`_; :func:`dtnh_adamw` and :func:`dtnh_sgd`
-    need no tuning.
+    2019 <https://arxiv.org/abs/1911.07489>`_. For optimizers that need no tuning, see
+    :func:`dtnh_adamw` and :func:`dtnh_sgd`.
 
-    A later transformation, such as Adam or momentum, voids the inequality. As ``inner``
-    it does not:
+    The inequality does not survive a later transformation, such as Adam or momentum.
+    Pass that transformation as ``inner`` instead:
 
     .. math:: d = u + r', \qquad u = \mathrm{inner}(g), \qquad
       \langle g, d\rangle \ge \langle g, u\rangle
 
-    ``update`` takes the two gradients as a :class:`GradientPair`, as :func:`l2_sp` and
-    :func:`mix_regularizers` make it, or the second one as ``regularizer_grads=r``.
+    ``update`` takes the two gradients as a :class:`GradientPair`, as made by
+    :func:`l2_sp` and :func:`mix_regularizers`, or the regularizer gradient separately
+    as ``regularizer_grads=r``.
 
     Args:
-      weight: the regularizer's weight λ, non-negative; a number or a schedule.
-      granularity: which arrays are judged and projected together. ``"global"``: all.
-        ``"layer"``: the arrays of one module, that share a parent key. ``"leaf"``: each
-        array alone. Or a pytree of labels, matched by path (a label holds for
-        everything below it), or a function from the gradients to one.
-      on_conflict: what happens where :math:`\langle g, r\rangle < 0`. ``"project"``:
-        DTNH. ``"drop"``: the regularizer is left out. ``"ignore"``: the plain sum.
+      weight: regularizer weight λ, non-negative; a number or a schedule.
+      granularity: which arrays form a group, to be tested and projected together.
+        ``"global"``: all arrays. ``"layer"``: the arrays of one module, which share a
+        parent key. ``"leaf"``: each array alone. Alternatively, a pytree of labels
+        matched by path (a label applies to everything below it), or a function from the
+        gradients to one.
+      on_conflict: what to do if :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH.
+        ``"drop"``: leave the regularizer out. ``"ignore"``: use the plain sum.
       reference: what the regularizer must not oppose. ``"gradient"``: :math:`g`.
-        ``"update"``: :math:`u`, for an ``inner`` that rescales coordinates, as Adam
-        does, so that the parameters do not move along the gradients.
-      reference_decay: if given, above 0 and below 1, the moving average :math:`m` of
-        the references of the steps before takes the place of this step's, in
-        the projection and the inequalities (as in `Hsieh et al., 2024
+        ``"update"``: :math:`u`, for an ``inner`` that rescales coordinates, such as
+        Adam, so that the parameters do not move along the gradients.
+      reference_decay: if given, above 0 and below 1, replaces this step's reference, in
+        the projection and the inequalities, by :math:`m`, the moving average of the
+        references of the previous steps (as in `Hsieh et al., 2024
         <https://arxiv.org/abs/2402.02998>`_). It does not depend on this step's batch.
-        The first step has none, and leaves the regularizer out.
-      reference_dtype: dtype of the average, by default float32 at least. bfloat16
+        The first step has no average and leaves the regularizer out.
+      reference_dtype: dtype of the average, by default at least float32. bfloat16
         rounds small changes away: with a decay of 0.99 the average converges to about
         0.8 of a constant gradient, with 0.999 to 0.3.
       max_ratio: κ, above 0 and at most 1, caps three lengths in each group:
         :math:`\|\lambda r\|` at :math:`\|u\|` before the projection,
         :math:`\|r'\|` at :math:`\kappa\|u\|` after it, and :math:`\|d\|` at
         :math:`\|u\|`, with :math:`u = g` without ``inner``. So the regularizer turns a
-        step and never lengthens it, and learning rates keep their meaning. Gradient
+        step but never lengthens it, and learning rates keep their meaning. Gradient
         descent on a β-smooth loss then descends at every step size up to
         :math:`2 / (\beta\sqrt{1 + \kappa^2})`, whatever the weight.
       inner: a transformation of the empirical gradient alone, such as
         ``optax.scale_by_adam()``. It must not negate the updates: the learning rate
-        follows ``dtnh``.
-      stacked: which arrays hold many layers along an axis, as ``nnx.scan`` makes them:
-        a pytree of axes, matched by path, or a function from the gradients to one. Each
-        slice is a group, ``"blocks[3]"`` in the report. Not for ``"global"``.
-      axis_name: only inside ``jax.shard_map``: the mesh axes over which arrays are
-        sharded. A name, or a tuple of names, of which each array's type says which
-        apply to it; ``()`` where arrays are whole on every device. With
-        ``check_vma=False`` names apply to all arrays: where only some are sharded, or a
-        stacked array is, pass a pytree of ``PartitionSpec``, matched by path. An axis
-        along which gradients were averaged need not be named.
+        comes after ``dtnh``.
+      stacked: which arrays hold many layers along an axis, as made by ``nnx.scan``: a
+        pytree of axes, matched by path, or a function from the gradients to one. Each
+        slice is its own group, named ``"blocks[3]"``, say. Not for ``"global"``.
+      axis_name: the mesh axes over which arrays are sharded, needed only inside
+        ``jax.shard_map``. A name, or a tuple of names; the type of each array says
+        which of them apply to it. ``()`` if arrays are whole on every device. With
+        ``check_vma=False``, names apply to all arrays: if only some are sharded, or a
+        stacked array is, pass a pytree of ``PartitionSpec``, matched by path. Axes
+        along which the gradients were averaged need not be named.
 
     Returns:
       A transformation with a :class:`DtnhState`. Its updates have the structure of the
       empirical gradient and the dtype that :math:`u + r'` promotes to. Sums are taken
-      in float32 at least. A gradient whose root mean square in a group is below 3e-16
-      counts as zero there (1e-146 in float64). Non-finite inputs, and norms above 1e19,
+      in at least float32. A gradient counts as zero in a group if its root mean square
+      there is below 3e-16 (1e-146 in float64). Non-finite inputs, and norms above 1e19,
       give non-finite updates.
 
     Raises:
       ValueError: if an argument is out of range; from ``init``, if ``inner`` negates
         updates, as ``optax.adam(lr)`` does, or an entry of a tree matches nothing; from
         ``update``, if gradients do not match, or ``axis_name`` is missing or unknown.
-      TypeError: from ``update``, for one gradient, or for integer arrays.
+      TypeError: from ``update``, if given a single gradient or integer arrays.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -198,12 +203,12 @@ def dtnh(
         axes = _axes.find(axis_name, layout, [g, r, u], groups.axes)
         geo = _projection.geometry(m, r, u, groups, axes, capped=max_ratio is not None)
         lam = weight(state.count) if callable(weight) else weight
-        # The first step has no reference.
+        # The first step has no average to test against.
         judged = True if average is None else state.count > 0
         plan = _projection.plan(geo, lam, on_conflict, max_ratio, judged)
         steps = list(_projection.combine(plan, u, m, r, groups, axes))
         if average is not None:
-            # After the steps are made, or XLA for a GPU copies the average first.
+            # Only after the steps are computed, or XLA on a GPU copies the average.
             pairs = map(jax.lax.optimization_barrier, zip(steps, m, strict=True))
             m = [old for _, old in pairs]
             moved = _reference.moved(m, judge, reference_decay)

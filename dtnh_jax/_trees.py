@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path
 
-Path = tuple[Any, ...]  # of the keys that jax.tree_util puts into paths
-Key = tuple[str, ...]  # a path as plain strings, the same for every container
+Path = tuple[Any, ...]  # of jax.tree_util keys
+Key = tuple[str, ...]  # a path as plain strings, the same for every container type
 
-REQUIRED = object()  # the default of `match` where every array needs an entry
+REQUIRED = object()  # the default of `match`: every array needs an entry
 
 
 class Layout:
-    """Where the arrays of a tree are: ``paths`` and ``keys``, in flattening order.
+    """The ``paths`` and ``keys`` of a tree's arrays, in flattening order.
 
     Other positions hold ``None``, another subtree without arrays (``optax.MaskedNode``,
-    say), or a leaf that has no gradient, such as a function or an integer. Keys lack
-    the ``.value`` of a box around one array, of a Flax Variable, say.
+    say), or a leaf without a gradient, such as a function or an integer. Keys omit the
+    ``.value`` of a box around a single array, such as a Flax Variable.
     """
 
     def __init__(self, tree: Any):
@@ -34,15 +34,15 @@ class Layout:
         return len(self._live)
 
     def leaves(self, tree: Any) -> list[Any]:
-        """What ``tree``, of the same structure, has in place of each array."""
+        """The entries of ``tree``, of the same structure, at the arrays' positions."""
         return self._pick(self._flatten(tree))
 
     def arrays(self, tree: Any) -> list[jax.Array]:
-        """The arrays of ``tree``, which has one wherever this tree has one."""
+        """The arrays of ``tree``, which must have one wherever this tree has one."""
         return [jnp.asarray(x) for x in self.leaves(tree)]
 
     def build(self, leaves: Any, tree: Any = None) -> Any:
-        """``leaves`` in place of the arrays, and other leaves those of ``tree``."""
+        """Puts ``leaves`` in place of the arrays; other leaves come from ``tree``."""
         whole = [leaf if _is_empty(leaf) else None for leaf in self._found]
         if tree is not None:
             whole = self._flatten(tree)
@@ -51,10 +51,10 @@ class Layout:
         return self._treedef.unflatten(whole)
 
     def match(self, entries: Any, name: str, default: Any = REQUIRED) -> list[Any]:
-        """For each array, the entry of a tree or prefix at its path or above it.
+        """For each array, finds the entry of a tree or prefix at or above its path.
 
-        ``None`` is an entry. Raises, with ``name``, where an entry matches nothing, or
-        an array has no entry and there is no ``default``.
+        ``None`` is an entry. Raises an error with ``name`` if an entry matches nothing,
+        or if an array has no entry and there is no ``default``.
         """
         flat, _ = tree_flatten_with_path(plain(entries), is_leaf=lambda x: x is None)
         paths = [path for path, _ in flat]
@@ -64,7 +64,7 @@ class Layout:
         matched = set(starts)
         without_arrays = set(self._keys) - set(self.keys)
         for path, key in zip(paths, keys, strict=True):
-            # Below a position without arrays, an entry is of no use and no error.
+            # An entry below a position without arrays is ignored.
             if key not in matched and _start(without_arrays, key) is None:
                 raise ValueError(
                     f"`{name}` has an entry {at(path)} that matches nothing; there are "
@@ -84,8 +84,8 @@ class Layout:
             return self._treedef.flatten_up_to(tree)
         except ValueError as error:
             raise ValueError(
-                "parameters, gradients and state must be of one structure, that of "
-                f"what `init` was given: {error}"
+                "parameters, gradients and state must have the same structure as the "
+                f"parameters given to `init`: {error}"
             ) from error
 
     def _pick(self, items: list[Any]) -> list[Any]:
@@ -94,7 +94,7 @@ class Layout:
 
 def is_inexact(leaf: Any) -> bool:
     """Whether ``leaf`` is a floating-point or complex array or number."""
-    if leaf is None:  # which JAX takes for the default dtype
+    if leaf is None:  # JAX takes None to mean the default dtype
         return False
     try:
         return jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.inexact)
@@ -103,10 +103,11 @@ def is_inexact(leaf: Any) -> bool:
 
 
 def plain(tree: Any) -> Any:
-    """``tree``, with mappings that are no pytrees as dicts.
+    """``tree``, with mappings that are not pytrees converted to dicts.
 
-    An ``ml_collections.ConfigDict``, say, which is no ``collections.abc.Mapping``
-    either. What has ``keys`` is a mapping, as for ``dict`` itself.
+    An example is ``ml_collections.ConfigDict``, which is not a
+    ``collections.abc.Mapping`` either. Like ``dict`` itself, this takes anything with
+    ``keys`` for a mapping.
     """
 
     def unwrapped(x: Any) -> Any:
@@ -116,18 +117,18 @@ def plain(tree: Any) -> Any:
 
 
 def is_tree(x: Any) -> bool:
-    """Whether ``x`` is a container with something in it, and no leaf itself."""
+    """Whether ``x`` is a non-empty container, not a leaf."""
     x = plain(x)
     return not jax.tree_util.all_leaves([x]) and bool(jax.tree.leaves(x))
 
 
 def resolve(entries: Any, tree: Any) -> Any:
-    """``entries``, or what they make of ``tree`` if they are a function, no module."""
+    """``entries``, or ``entries(tree)`` if they are a function and not a module."""
     return entries(tree) if callable(entries) and not is_tree(entries) else entries
 
 
 def at(path: Path) -> str:
-    """The place of a leaf, in words."""
+    """The path of a leaf, in words."""
     return f"at {keystr(path)}" if path else "at the root"
 
 
@@ -136,7 +137,7 @@ def _is_empty(x: Any) -> bool:
 
 
 def _start(known: Any, key: Key) -> Key | None:
-    """The longest start of ``key`` that is known; None if there is none."""
+    """The longest prefix of ``key`` that is known, or None."""
     starts = (key[:n] for n in range(len(key), -1, -1))
     return next((start for start in starts if start in known), None)
 

@@ -20,27 +20,28 @@ def pair_value_and_grad(
 ) -> Callable[..., Any]:
     """Evaluates a loss, a penalty, and the gradient of each, in one forward pass.
 
-    ``jax.value_and_grad`` for a function with two values. Both gradients see one
-    dropout mask and one set of batch statistics. Each value has its own backward pass,
-    through what it depends on: up to 5/3 of the cost of the gradient of the sum.
+    This is ``jax.value_and_grad`` for a function with two values. Both gradients see
+    the same dropout mask and batch statistics. Each value has its own backward pass,
+    only through what it depends on. The total cost is up to 5/3 of that of the gradient
+    of the sum.
 
     Args:
       fun: returns ``(loss, penalty)``, two real scalars, or ``((loss, penalty), aux)``
         with ``has_aux``.
-      argnums: which positional argument, or arguments, to differentiate: pytrees of
-        floating-point or complex arrays.
-      has_aux: whether ``fun`` returns auxiliary data as well.
-      allow_int: whether arrays of integers, booleans or random keys may be among them,
-        whose gradients are zeros of dtype ``float0``.
+      argnums: index or indices of the positional arguments to differentiate, which must
+        be pytrees of floating-point or complex arrays.
+      has_aux: whether ``fun`` also returns auxiliary data.
+      allow_int: whether these arguments may also contain arrays of integers, booleans
+        or random keys. Their gradients are zeros of dtype ``float0``.
 
     Returns:
-      A function with the arguments of ``fun`` that returns what it returns, and a
+      A function that takes the arguments of ``fun`` and returns its output and a
       :class:`GradientPair`. Each half is shaped like the argument at ``argnums``, or is
-      a tuple of such if ``argnums`` is a sequence.
+      a tuple of these if ``argnums`` is a sequence.
 
     Raises:
-      TypeError: if ``argnums`` are no integers, an argument there is missing or not
-        differentiable, or ``fun`` does not return what it should.
+      TypeError: if ``argnums`` are not integers, an argument they name is missing or
+        not differentiable, or ``fun`` does not return the values described above.
       ValueError: if a negative argnum is out of range.
 
     Examples:
@@ -80,8 +81,8 @@ def pair_value_and_grad(
 
         values, tangents, aux = jax.linearize(call, point, has_aux=True)
 
-        # The pullback of jax.vjp would take (1, 0) and (0, 1), and send the zero back
-        # through layers on which only the other value depends.
+        # The pullback of jax.vjp would take (1, 0) and (0, 1), and propagate the zero
+        # back through layers that only the other value depends on.
         def half(which):
             pullback = jax.linear_transpose(lambda t: tangents(t)[which], point)
             (gradients,) = pullback(jnp.ones_like(values[which]))
@@ -101,7 +102,7 @@ def check_integers(argnums: list[Any]) -> None:
 
 
 def place(argnum: int, count: int) -> int:
-    """The position that ``argnum`` means among ``count`` positional arguments."""
+    """Resolves ``argnum``, which may be negative, among ``count`` arguments."""
     if argnum >= count:
         raise TypeError(
             f"differentiating with respect to argument {argnum} needs at least "
@@ -113,7 +114,7 @@ def place(argnum: int, count: int) -> int:
 
 
 def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
-    """Whether ``leaf`` has a gradient; raises where it should have one."""
+    """Whether ``leaf`` has a gradient. Raises if it has none but should."""
     if _trees.is_inexact(leaf):
         return True
     if allow_int and (isinstance(leaf, int) or hasattr(leaf, "dtype")):
@@ -126,7 +127,7 @@ def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool
 
 
 def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
-    """``((loss, penalty), aux)`` from what ``fun`` returned, checked."""
+    """Checks the output of ``fun`` and returns ``((loss, penalty), aux)``."""
     values: Any = output
     aux = None
     if has_aux:
@@ -134,8 +135,8 @@ def unpack(output: Any, has_aux: bool) -> tuple[tuple[Any, Any], Any]:
     if not _is_pair(values) or not all(map(_is_real_scalar, values)):
         expected = "((loss, penalty), aux)" if has_aux else "(loss, penalty)"
         raise TypeError(
-            f"`fun` must return {expected}, with real floating-point scalars as loss "
-            f"and penalty, as {has_aux=} says; it returned {_checks.describe(output)}"
+            f"`fun` must return {expected} with {has_aux=}, where loss and penalty are "
+            f"real floating-point scalars; it returned {_checks.describe(output)}"
         )
     return values, aux
 

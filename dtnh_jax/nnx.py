@@ -24,18 +24,18 @@ def nnx_pair_value_and_grad(
 ) -> Callable[..., Any]:
     """Evaluates a loss, a penalty, and both gradients, for functions of NNX modules.
 
-    It is to :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` is to
-    ``jax.value_and_grad``. Batch statistics, random streams, and other variables of the
-    modules among the arguments are updated once and in place.
+    Relates to :func:`dtnh_jax.pair_value_and_grad` as ``nnx.value_and_grad`` relates to
+    ``jax.value_and_grad``. Batch statistics, random streams and other variables of the
+    modules among the arguments are updated once, in place.
 
     Args:
       fun: as in :func:`dtnh_jax.pair_value_and_grad`. Its arguments may be modules,
         ``nnx.Rngs``, arrays, pytrees of these, and anything static.
-      argnums: which positional argument, or arguments, to differentiate: numbers, or
-        ``nnx.DiffState(number, filter)`` with a filter of its own.
-      has_aux: whether ``fun`` returns auxiliary data, a pytree of arrays.
+      argnums: index or indices of the positional arguments to differentiate, or
+        ``nnx.DiffState(index, filter)`` for an argument with its own filter.
+      has_aux: whether ``fun`` also returns auxiliary data, a pytree of arrays.
       allow_int: see :func:`dtnh_jax.pair_value_and_grad`.
-      wrt: NNX filter of the variables to differentiate in arguments given by number.
+      wrt: NNX filter for the variables to differentiate, in arguments given by index.
 
     Returns:
       As :func:`dtnh_jax.pair_value_and_grad`, with an ``nnx.State`` in place of each
@@ -78,13 +78,14 @@ def nnx_pair_value_and_grad(
             (args, kwargs), is_leaf=nnx.graph.is_graph_node
         )
         leaves = [leaf for _, leaf in flat]
-        # Of each leaf the argument it lies in, or None where that is held fixed.
+        # The argument each leaf belongs to, or None if that argument is held fixed.
         owners = [
             path[1].idx if path[0].idx == 0 and path[1].idx in wanted else None
             for path, _ in flat
         ]
-        # All modules are split at once, so that what they share stays shared. A shared
-        # variable belongs to the first of them: so those differentiated come first.
+        # Split all modules at once, so that shared variables stay shared. A shared
+        # variable belongs to the first module that has it, so the differentiated
+        # modules come first.
         spots = [k for k, leaf in enumerate(leaves) if nnx.graph.is_graph_node(leaf)]
         spots.sort(key=lambda spot: owners[spot] is None)
         modules = [leaves[spot] for spot in spots]

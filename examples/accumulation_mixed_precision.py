@@ -1,7 +1,7 @@
 """Gradient accumulation over micro-batches, computing in bfloat16.
 
-The parameters stay in float32. ``multi_steps`` averages both gradients and projects
-once. With plain gradients, as ``l2_sp`` takes them, use ``optax.MultiSteps``.
+The parameters stay in float32. ``multi_steps`` averages both gradients, then projects
+once. For plain gradients, such as those that ``l2_sp`` takes, use ``optax.MultiSteps``.
 """
 
 import digits

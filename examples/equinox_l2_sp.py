@@ -1,4 +1,4 @@
-"""Equinox: L2-SP and weight decay in an ordinary loop; only the optimizer changes."""
+"""Equinox: L2-SP and weight decay in an ordinary loop. Only the optimizer changes."""
 
 import digits
 import equinox as eqx

@@ -1,6 +1,6 @@
 """Flax Linen with BatchNorm: a ``TrainState`` whose gradients are pairs.
 
-The penalty is distillation; ``mix_regularizers`` adds L2-SP and weight decay to it.
+The penalty is feature distillation. ``mix_regularizers`` adds L2-SP and weight decay.
 """
 
 from typing import Any
@@ -60,7 +60,7 @@ def fit(variables, tx, teacher, images, labels, steps):
 
 images, labels = digits.source()
 fresh = Mlp().init(jax.random.key(0), images, train=False)
-alone = optax.chain(dtnh(0.0), optax.sgd(0.1, momentum=0.9))  # a weight of 0
+alone = optax.chain(dtnh(0.0), optax.sgd(0.1, momentum=0.9))  # no regularization
 state, _ = fit(fresh, alone, fresh, images, labels, steps=100)
 
 train, (test_images, test_labels) = digits.target()

@@ -1,7 +1,7 @@
-"""LoRA: only low-rank adapters and a new head train, kept near the pretrained function.
+"""LoRA: trains only low-rank adapters and a new head, near the pretrained function.
 
-The pretrained kernel is frozen, and has no gradient. What L2-SP would hold near the
-pretrained point is the adapters' product, which starts at zero.
+The pretrained kernel is frozen and has no gradient. The penalty is that of L2-SP on the
+full kernel: the squared norm of the adapters' product, which starts at zero.
 """
 
 import digits

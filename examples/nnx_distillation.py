@@ -1,4 +1,4 @@
-"""Flax NNX: distillation of feature maps, with BatchNorm, in one forward pass."""
+"""Flax NNX: feature distillation with BatchNorm, in one forward pass."""
 
 import digits
 import optax

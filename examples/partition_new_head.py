@@ -1,4 +1,4 @@
-"""``optax.partition``: DTNH for the pretrained body, and Adam for a new head."""
+"""``optax.partition``: DTNH for the pretrained body, Adam for a new head."""
 
 import digits
 import jax

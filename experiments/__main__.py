@@ -14,7 +14,7 @@ from experiments.training.interruption import Interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit code: 0, or 1 with a message on stderr."""
+    """Runs a command and returns its exit code; prints errors to stderr."""
     try:
         command = tyro.cli(
             Finetune | Predict | Run | Report,

@@ -1,4 +1,4 @@
-"""Bloop's rule, with which DTNH is compared."""
+"""The rule of Bloop, a baseline for DTNH."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from dtnh_jax import GradientPair
 def bloop(
     weight: float | jax.Array = 1.0, decay: float = 0.9, eps: float = 1e-7
 ) -> optax.GradientTransformation:
-    """Adds the regularizer gradient, orthogonal to a moving average of the empirical.
+    """Adds the regularizer gradient, made orthogonal to the average empirical gradient.
 
     Args:
-      weight: of the regularizer, λ.
-      decay: of the moving average, which includes this step's gradient.
+      weight: regularizer weight λ.
+      decay: decay of the moving average, which includes this step's gradient.
       eps: added to the squared norm of the average.
 
     Returns:
-      A transformation that takes a ``GradientPair``; the optimizer follows it.
+      A transformation that takes a ``GradientPair``. The optimizer comes after it.
 
     References:
       Hsieh et al., `Careful with that Scalpel <https://arxiv.org/abs/2402.02998>`_,

@@ -1,4 +1,4 @@
-"""One cell of a study: one setting, trained and tested with every seed."""
+"""One cell of a study: a single setting, trained and tested with every seed."""
 
 import dataclasses
 import functools
@@ -20,23 +20,23 @@ from experiments.training.evaluate import probabilities, right
 from experiments.training.job import Job
 from experiments.training.loop import Fitted, fit
 
-# Each use of a seed's key has its own number, so that no two draw the same randomness.
+# Each use of a seed's key has its own number, so that no two share their randomness.
 HEAD, ORDER, TEST = 1, 2, 3
-# To how many points the curves of a cell are thinned.
+# Number of points that the curves of a cell are thinned to.
 POINTS = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-    """A target task for ``S`` seeds: each seed has its own few training images.
+    """A target task for ``S`` seeds. Each seed has its own few training images.
 
     Attributes:
       dataset: all images.
       train: int32 ``[S, n]``, indices of each seed's training images.
       test: int32 ``[S, m]``, indices of each seed's held-out images.
-      seeds: they draw the images, the new head and the order of the images.
-      validation: int32 ``[S, v]``, indices of the images by which to choose when to
-        stop; ``None`` to train to the end.
+      seeds: the seeds, which draw the images, their order and the new head.
+      validation: int32 ``[S, v]``, indices of the images used for early stopping;
+        ``None`` to train to the end.
     """
 
     dataset: Dataset
@@ -59,14 +59,14 @@ def few_shot_target(
     validation_per_class: int = 0,
     test: int | None = None,
 ) -> Target:
-    """The target task for some seeds, no image in two of its parts.
+    """Splits a data set for each seed, with disjoint parts.
 
     Args:
-      dataset: what to split.
+      dataset: the data set to split.
       per_class: training images per class.
-      seeds: one split for each.
+      seeds: the seeds, one split each.
       validation_per_class: validation images per class; 0 for none.
-      test: at most so many test images; ``None`` for all that are left.
+      test: maximum number of test images; ``None`` for all remaining images.
 
     Raises:
       InputError: if a class has too few images.
@@ -78,7 +78,7 @@ def few_shot_target(
         ranked = drawn[by_class].reshape(dataset.classes, -1)
         train, validation = np.split(ranked, [per_class], axis=1)
         if not validation_per_class:
-            train = drawn  # in the order in which they were drawn
+            train = drawn  # in drawing order
         if test is not None:
             left = np.random.default_rng([seed, TEST]).permutation(left)[:test]
         return train.ravel(), validation.ravel(), left
@@ -94,13 +94,13 @@ def few_shot_target(
 class Pair:
     """Pretrained networks, one per seed, each with its seed's new head, and a target.
 
-    A seed fixes the pretrained network, the training images, the new head and the order
-    of the images: all methods see the same, so their differences can be taken by seed.
+    A seed fixes the pretrained network, the training images, their order and the new
+    head. All methods see the same, so their results can be paired by seed.
 
     Attributes:
-      spec: of the networks, with the target's classes.
-      params: every array has a leading axis of seeds.
-      target: the task.
+      spec: the networks' spec, with the target's classes.
+      params: parameters; every array has a leading axis of seeds.
+      target: the target task.
     """
 
     spec: networks.Spec
@@ -109,12 +109,12 @@ class Pair:
 
     @functools.cached_property
     def channel_weights(self) -> dict[str, jax.Array]:
-        """DELTA's, which take long to find."""
+        """The channel weights of DELTA, which are slow to compute."""
         members = self.target.dataset, self.target.train
         return delta.channel_weights(self.spec, self.params, *members)
 
     def job(self, method: Method, weight: float | None, recipe: Recipe) -> Job:
-        """Fine-tuning by one method; ``weight`` is λ, ``None`` without one."""
+        """The job of fine-tuning by one method; ``weight`` is λ or ``None``."""
         target = self.target
         return Job(
             self.spec, method, recipe, weight or 0.0, self.params, target.dataset,
@@ -134,7 +134,7 @@ def pair(spec: networks.Spec, pretrained: networks.Params, target: Target) -> Pa
 def train(
     job: Job, target: Target, advanced: Callable[[float], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Trains and tests; gives the cell's record, as ``summary`` makes it."""
+    """Trains and tests; returns the cell's record: ``summary`` and the seconds."""
     began = time.perf_counter()
     fitted = fit(job, advanced)
     found = probabilities(
@@ -146,15 +146,15 @@ def train(
 
 
 def summary(fitted: Fitted, accuracy: np.ndarray) -> dict[str, Any]:
-    """What is kept of a run, as JSON can hold it.
+    """Summarizes a run as a JSON object.
 
     Args:
       fitted: the run.
-      accuracy: on test images, a share for each seed.
+      accuracy: test accuracy of each seed, a fraction.
 
     Returns:
       ``accuracy`` and ``validation`` in percent, by seed, at ``step``; ``loss`` in
-      nats, ``cosine`` and ``pull`` by group, the means over seeds and neighbouring
+      nats, ``cosine`` and ``pull`` by group, averaged over seeds and neighbouring
       steps.
     """
     record: dict[str, Any] = {
@@ -174,7 +174,7 @@ def summary(fitted: Fitted, accuracy: np.ndarray) -> dict[str, Any]:
 
 
 def _thinned(values: np.ndarray) -> list:
-    """From ``[S, T, ...]`` to the mean over seeds, in ``POINTS`` parts of the steps."""
+    """Averages ``[S, T, ...]`` over seeds, and over ``POINTS`` parts of the steps."""
     steps = values.mean(axis=0)
     parts = np.array_split(steps, min(POINTS, len(steps)))
     return _rounded(np.stack([part.mean(axis=0) for part in parts]))

@@ -1,7 +1,7 @@
-"""The file ``cells.jsonl`` of a study, which can be cut short and resumed.
+"""The file ``cells.jsonl`` of a study, from which an interrupted study resumes.
 
-Its first line says versions, device and settings (``provenance.about``); then every
-finished cell is one line, written at once.
+The first line has versions, device and settings (``provenance.about``). Each later line
+is a cell, written as soon as it is finished.
 """
 
 import json
@@ -13,17 +13,17 @@ from experiments.provenance import about
 
 
 def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, Any]]:
-    """The records of the cells that are done; starts the file if there is none.
+    """Returns the records of the finished cells. Starts the file if there is none.
 
     Args:
       path: the file.
-      settings: what determines the cells.
-      total: how many cells there are to be.
+      settings: the settings that determine the cells.
+      total: the planned number of cells.
 
     Raises:
       InputError: if the file cannot be written, or holds a study with other settings.
     """
-    settings = json.loads(json.dumps(settings))  # as it is read from a file
+    settings = json.loads(json.dumps(settings))  # as read back from a file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = _whole_lines(path) if path.exists() else ""
@@ -38,17 +38,17 @@ def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, A
     header, *cells = found
     if (there := header.get("config")) != settings:
         raise InputError(
-            f"{path} holds a study with {there}, not {settings}; give "
+            f"{path} holds a study with {there}, not {settings}; pass "
             "another --out, or remove the file"
         )
     return cells
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The header and the finished cells, of a study that may still be running.
+    """The header and the finished cells of a study, which may still be running.
 
     Raises:
-      InputError: if a line is damaged, or there is none.
+      InputError: if a line is damaged, or the file has none.
     """
     records = _records(_whole_lines(path), path)
     if not records:
@@ -57,7 +57,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _whole_lines(path: Path) -> str:
-    """All but a line that is being written, or that was cut off as it was written."""
+    """All complete lines: the last one may be unfinished, or have been cut off."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -79,6 +79,6 @@ def _records(text: str, path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Adds one line."""
+    """Appends one line."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")

@@ -15,26 +15,26 @@ from experiments.training.interruption import Interrupted
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run a study, or what is missing of it, and report it.
+    """Run a study, or its missing cells, and report it.
 
     Writes cells.jsonl, report.md with its tables, and figures. The studies: demo (three
     minutes on two cores), never-hurt, photographs, paper-caltech256-30,
-    paper-caltech256-60, paper-indoor67, paper-cifar10; experiments/configs has one file
-    for each.
+    paper-caltech256-60, paper-indoor67, paper-cifar10. Each has a file in
+    experiments/configs.
     """
 
     study: Positional[str]
-    """Which study."""
+    """Name of the study."""
     out: Path | None = None
-    """Folder for the results, by default runs/STUDY; made where it is missing."""
+    """Folder for the results, by default runs/STUDY; created if missing."""
     cache: Path = Path("runs/cache")
     """Folder where pretrained networks are kept between runs."""
     seeds: int | None = None
-    """Independent repetitions, at least 2; by default the study's own number."""
+    """Number of independent repetitions, at least 2; by default that of the study."""
     quick: bool = False
-    """2 seeds, 10 steps, 2 weights: shows that it runs, nothing more."""
+    """Use 2 seeds, 10 steps and 2 weights, only to check that the study runs."""
     quiet: bool = False
-    """Print the results alone, no progress."""
+    """Print only the results, no progress."""
 
     def __call__(self, console: Console) -> None:
         study = configs.study(self.study)
@@ -47,8 +47,8 @@ class Run:
             run(study, out, self.cache, reporter)
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
-                f"interrupted; finished cells are in {out}/cells.jsonl, and the same "
-                "command resumes after them"
+                f"interrupted; the finished cells are in {out}/cells.jsonl, and the "
+                "same command resumes after them"
             ) from None
         publish(out, console)
         reporter.say(f"written to {out}/")
@@ -56,7 +56,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Make tables and figures anew from the cells.jsonl of a study, whole or not."""
+    """Remake the tables and figures of a study, finished or not, from cells.jsonl."""
 
     folder: Positional[Path]
     """Folder of the study."""

@@ -1,4 +1,4 @@
-"""SHA-256 of files, of arrays, and of what JSON can hold."""
+"""SHA-256 of files, arrays and JSON values."""
 
 import hashlib
 import json
@@ -9,18 +9,18 @@ import numpy as np
 
 
 def of_json(value: Any) -> str:
-    """Of a value, whatever the order of the keys in its dicts."""
+    """Digest of a JSON value, independent of the order of dict keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def of_file(path: Path) -> str:
-    """Of the content of a file."""
+    """Digest of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_arrays(*arrays: np.ndarray) -> str:
-    """Of their shapes, dtypes and bytes."""
+    """Digest of the shapes, dtypes and bytes of arrays."""
     total = hashlib.sha256()
     for array in map(np.ascontiguousarray, arrays):
         total.update(f"{array.shape} {array.dtype}".encode())

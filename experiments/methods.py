@@ -1,8 +1,8 @@
-"""What is compared: a method is a regularizer, or a mix of several, under a rule.
+"""The methods that are compared. A method applies a rule to one or more regularizers.
 
-Its name says both, ``"l2-sp/sum"``, ``"kd+l2-sp+l2/steady"``; beside these there are
-``"plain"``, fine-tuning without a regularizer, and ``"frozen"``, which trains the head
-alone.
+Its name is REGULARIZERS/RULE, such as ``"l2-sp/sum"`` or ``"kd+l2-sp+l2/steady"``.
+There are also ``"plain"``, fine-tuning without a regularizer, and ``"frozen"``, which
+trains only the head.
 """
 
 import dataclasses
@@ -19,19 +19,20 @@ from experiments.recipe import Recipe
 
 PLAIN, FROZEN = "plain", "frozen"
 
-# L2-SP's authors give the new head a plain L2 penalty of this strength, whatever the
-# strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
-# multiplies both, so that λ = 1 is their setting.
+# The authors of L2-SP put a plain L2 penalty of this strength on the new head, whatever
+# the strength on the body (Li et al., ICML 2018, arXiv 1802.01483). Here the weight λ
+# multiplies both, so λ = 1 is their setting.
 HEAD_DECAY = 0.01
-# The distance of feature maps sums over hundreds of units: λ is multiplied by this, so
-# that one range of λ serves all regularizers. At λ = 1 without it, training diverges.
+# The distance between feature maps sums over hundreds of units. λ is multiplied by this
+# factor, so that one range of λ suits all regularizers. Without it, training diverges
+# at λ = 1.
 FEATURE_SCALE = 0.1
 
-# By name, with the label in tables. "kd" (knowledge distillation) and "delta" compare
-# the feature maps of the network with the pretrained one's, all channels alike or each
-# by its importance: they need a second backward pass. Two are controls: "shuffled" is
-# L2-SP, but with the numbers of each pretrained array in random order, and "random"
-# another random direction in each step.
+# Name to label in tables. "kd" (knowledge distillation) and "delta" compare feature
+# maps with those of the pretrained network, with all channels weighted equally or each
+# by its importance. They need a second backward pass. Two are controls: "shuffled" is
+# L2-SP with the entries of each pretrained array in random order, and "random" is a new
+# random direction in each step.
 REGULARIZERS = {
     "l2-sp": "L2-SP",
     "l2": "weight decay",
@@ -45,16 +46,17 @@ DISTILLATIONS = "kd", "delta"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a regularizer gradient joins the empirical one.
+    """How the regularizer gradient is combined with the empirical gradient.
 
     Attributes:
-      label: in tables and figures.
-      on_conflict, granularity, reference_decay, max_ratio: as in ``dtnh``; with
-        ``"ignore"`` the granularity is that in which conflict is measured. ``"bloop"``
-        is Bloop's rule, with the decay alone.
-      inner: whether the optimizer sees the empirical gradient alone, as ``dtnh``'s
-        ``inner``, instead of the combined one.
-      reference: as in ``dtnh``; ``None``: the update of Adam, with SGD the gradient.
+      label: label in tables and figures.
+      on_conflict, granularity, reference_decay, max_ratio: as in ``dtnh``. With
+        ``"ignore"``, conflict is only measured, at this granularity. ``"bloop"`` is
+        the rule of Bloop, which uses only the decay.
+      inner: whether the optimizer sees only the empirical gradient, as ``inner`` of
+        ``dtnh``, instead of the combined one.
+      reference: as in ``dtnh``; ``None`` means the update for Adam and the gradient for
+        SGD.
     """
 
     label: str
@@ -66,12 +68,12 @@ class Rule:
     reference: Literal["gradient", "update"] | None = None
 
 
-# What `dtnh_sgd` and `dtnh_adamw` do by default.
+# The defaults of `dtnh_sgd` and `dtnh_adamw`.
 _STEADY = Rule("steady", reference_decay=0.99, max_ratio=0.5, inner=True)
 
 
 def _steady(label: str, **other: Any) -> Rule:
-    """The steady rule with something else in it, or without a part."""
+    """The steady rule with some fields replaced."""
     return dataclasses.replace(_STEADY, label=f"steady, {label}", **other)
 
 
@@ -101,13 +103,13 @@ RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One way to fine-tune; hashable, so that it can be a static argument of a jit.
+    """One way to fine-tune. Hashable, so that it can be a static argument of a jit.
 
     Attributes:
-      regularizers: names in ``REGULARIZERS``; of several, each gradient is scaled to
-        a root mean square of 1 before they are summed (``mix_regularizers``).
-      rule: of ``RULES``; ``None`` without a regularizer.
-      frozen: whether the head alone trains, on the pretrained body.
+      regularizers: names in ``REGULARIZERS``. The gradients of several are each scaled
+        to a root mean square of 1 and summed (``mix_regularizers``).
+      rule: a value of ``RULES``; ``None`` without a regularizer.
+      frozen: whether only the head is trained, on the pretrained body.
     """
 
     regularizers: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ class Method:
 
     @property
     def regularizer(self) -> str:
-        """The label of its regularizers; empty without one."""
+        """The label of the regularizers, or an empty string."""
         return " + ".join(REGULARIZERS[name] for name in self.regularizers)
 
     @property
@@ -127,20 +129,20 @@ class Method:
 
     @property
     def distills(self) -> bool:
-        """Whether it compares feature maps, and so needs a second backward pass."""
+        """Whether the method compares feature maps and needs a second backward pass."""
         return any(name in DISTILLATIONS for name in self.regularizers)
 
     def transformation(
         self, weight: jax.Array, learning_rate: jax.Array, recipe: Recipe
     ) -> optax.GradientTransformation:
-        """The chain that takes plain empirical gradients, or pairs where it distills.
+        """The chain that takes plain empirical gradients, or pairs if it distills.
 
-        L2-SP is anchored at the parameters that its ``init`` is given.
+        The anchor of L2-SP is the parameters given to ``init``.
 
         Args:
           weight: λ, a float32 scalar; traced, so that one compilation serves every λ.
           learning_rate: a float32 scalar, traced for the same reason.
-          recipe: gives the optimizer and the schedule of the learning rate.
+          recipe: has the optimizer and the learning rate schedule.
         """
         direction = recipe.direction()
         rate = optax.scale_by_learning_rate(recipe.schedule(learning_rate))
@@ -166,7 +168,7 @@ class Method:
         return optax.chain(self._pair_maker(), combine, after, rate)
 
     def _pair_maker(self) -> optax.GradientTransformation:
-        """From plain gradients to pairs; where it distills, pairs come in."""
+        """Makes pairs from plain gradients, or from pairs if the method distills."""
         known = {
             "l2-sp": _l2_sp,
             "shuffled": _shuffled_l2_sp,
@@ -180,7 +182,7 @@ class Method:
 
 
 def method(name: str) -> Method:
-    """The method of that name; an ``InputError`` that lists the known otherwise."""
+    """The method of that name. Raises an ``InputError`` that lists the known ones."""
     if name in (PLAIN, FROZEN):
         return Method(frozen=name == FROZEN)
     regularizers, slash, rule = name.partition("/")
@@ -194,7 +196,9 @@ def method(name: str) -> Method:
         if each not in REGULARIZERS:
             raise unknown("regularizer", each, REGULARIZERS)
     if len(set(names)) < len(names) or set(DISTILLATIONS) <= set(names):
-        raise InputError(f"{name!r} has a regularizer twice, or both distillations")
+        raise InputError(
+            f"{name!r} has the same regularizer twice, or both distillations"
+        )
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
     return Method(names, RULES[rule])
@@ -222,10 +226,10 @@ def _shuffled_l2_sp() -> optax.GradientTransformation:
 
 
 def _random_direction() -> optax.GradientTransformation:
-    """A regularizer gradient of independent normal numbers, others in each step."""
+    """A regularizer gradient of independent normal entries, redrawn in each step."""
 
     def init(params: Any) -> jax.Array:
-        # Of networks that are trained side by side, each has its own.
+        # Networks that are trained together get different directions.
         number = jax.lax.bitcast_convert_type(optax.tree.sum(params), jnp.int32)
         return jax.random.key_data(jax.random.fold_in(jax.random.key(0), number))
 
@@ -239,7 +243,7 @@ def _random_direction() -> optax.GradientTransformation:
 
 
 def _head_alone() -> optax.GradientTransformation:
-    """Gradients of the head as they are, of all else zero."""
+    """Keeps the gradients of the head and sets all others to zero."""
 
     def body(params: Any) -> dict[str, bool]:
         return {name: name != "head" for name in params}

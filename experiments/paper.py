@@ -1,19 +1,20 @@
-"""The protocol of the paper's experiments at full size, for whom has data and GPUs.
+"""The protocol of the paper's experiments at full size. Needs the data and GPUs.
 
-What is taken from where:
+Where the settings come from:
 
-- DTNH (Wan et al., arXiv 1911.07489): which regularizers, which target data sets, and
-  that related and unrelated sources are both tried.
-- L2-SP (Li et al., arXiv 1802.01483) and DELTA (Li et al., arXiv 1901.09229), whose
-  published settings are used where DTNH's paper is silent or was not to be had: a
-  ResNet pretrained on ImageNet, batches of 64, momentum 0.9, 9,000 steps, the learning
-  rate a tenth of 0.01 from step 6,000 on, random 224-pixel parts of photographs whose
-  shorter side has 256, λ from a logarithmic grid, β = 0.01 for the new head.
-- Ours: λ and the rate are chosen on validation images and never on test; every method
-  has four trials; λ multiplies the head's β too, which is 0.01 at λ = 1; BatchNorm
-  keeps ImageNet's statistics; sources other than ImageNet are trained on after it.
+- DTNH (Wan et al., arXiv 1911.07489): the regularizers, the target data sets, and the
+  use of both related and unrelated sources.
+- L2-SP (Li et al., arXiv 1802.01483) and DELTA (Li et al., arXiv 1901.09229): their
+  published settings where DTNH's paper gives none or was not available. A ResNet
+  pretrained on ImageNet, batches of 64, momentum 0.9, 9,000 steps, learning rate 0.01,
+  a tenth of that from step 6,000, random 224-pixel crops of photographs whose shorter
+  side is 256 pixels, λ from a logarithmic grid, β = 0.01 for the new head.
+- Ours: λ and the learning rate are chosen on validation images, never on test images.
+  Every method has four trials. λ also multiplies the head's β, which is 0.01 at λ = 1.
+  BatchNorm keeps the ImageNet statistics. Sources other than ImageNet are trained on
+  after ImageNet.
 
-A cell trains all its seeds at once, so that memory grows with them: see `seeds`.
+A cell trains all its seeds at once, so memory grows with `seeds`.
 """
 
 from experiments.networks import Upper
@@ -31,9 +32,9 @@ def protocol(
     """The study on one target, from a related source and two that are not.
 
     Args:
-      target: name of the photographs, as ``data.photographs`` knows it.
+      target: name of the photographs, for ``data.photographs``.
       per_class: training images per class.
-      validation_per_class: images per class, of the training split, to validate on.
+      validation_per_class: validation images per class, from the training split.
       network: key of ``NETWORKS``.
     """
     return Study(

@@ -1,7 +1,7 @@
-"""Pretrained networks: trained here on a source data set, and kept in a cache.
+"""Networks pretrained here on a source data set, and kept in a cache.
 
-A cache entry is one file, named by a hash of everything that determines it. It is
-renamed when complete; one that cannot be read is made again.
+A cache entry is one file, named by a hash of everything that determines it. It gets its
+name only when it is complete. An entry that cannot be read is made again.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from experiments.training import names
 from experiments.training.job import Job
 from experiments.training.loop import fit
 
-# Raised by hand when the code here or in `training` changes what pretraining gives.
+# Increase by hand when a change here or in `training` changes the pretrained networks.
 VERSION = 3
 
 
@@ -37,19 +37,19 @@ def pretrain(
     reporter: Reporter,
     begin: Params | None = None,
 ) -> Params:
-    """Networks pretrained on ``dataset``, one per seed, from the cache or made now.
+    """Networks pretrained on ``dataset``, one per seed, trained or read from the cache.
 
     Args:
-      spec: of the networks; their head gets the classes of ``dataset``.
+      spec: the networks' spec; their head gets the classes of ``dataset``.
       recipe: how to pretrain; all images of ``dataset`` are used.
       dataset: the source.
-      seeds: of each network; they differ in initial weights and order of the images.
-      cache: folder of the cache; made where it is missing.
-      reporter: is told how far it is.
-      begin: parameters that all begin with, but for the head; ``None`` for random ones.
+      seeds: one per network; they vary the initial weights and the order of the images.
+      cache: folder of the cache; created if missing.
+      reporter: shows the progress.
+      begin: initial parameters of every body; ``None`` for random ones.
 
     Returns:
-      Parameters, every array with a leading axis of seeds.
+      Parameters; every array has a leading axis of seeds.
     """
     spec = dataclasses.replace(spec, classes=dataset.classes)
     path = (

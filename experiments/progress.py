@@ -1,4 +1,4 @@
-"""What the terminal shows while a study runs: a bar, plain lines, or nothing."""
+"""Progress of a study on the terminal: a bar, plain lines, or nothing."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ from rich.progress import (
 
 
 class Reporter:
-    """Says how far a study is.
+    """Shows the progress of a study.
 
-    On a terminal there is one bar for the whole study, with the time left. Where the
-    output goes to a file or a pipe, there is one plain line for every finished task.
+    A terminal shows one bar for the whole study, with the remaining time. A file or a
+    pipe gets one plain line for every finished task.
     """
 
     def __init__(self, console: Console, quiet: bool = False):
@@ -28,12 +28,12 @@ class Reporter:
 
     @property
     def live(self) -> bool:
-        """Whether something may be shown that moves, instead of plain lines."""
+        """Whether a moving bar may be shown instead of plain lines."""
         return not self._quiet and self.console.is_terminal
 
     @contextmanager
     def study(self, work: float) -> Iterator[None]:
-        """Shows the bar; ``work`` is the sum of what the tasks in it will claim."""
+        """Shows the bar; ``work`` is the sum of the work of its tasks."""
         if not self.live:
             yield
             return
@@ -50,7 +50,7 @@ class Reporter:
 
     @contextmanager
     def task(self, name: str, work: float) -> Iterator[Callable[[float], None]]:
-        """One part of the study; gives the function to call with each share done."""
+        """One part of the study. Yields a function to call with each share done."""
         began = time.perf_counter()
         if self._bar is not None:
             bar, whole = self._bar, self._bar.task_ids[0]
@@ -62,14 +62,14 @@ class Reporter:
             self.say(f"{name} ({time.perf_counter() - began:.1f} s)")
 
     def say(self, text: str) -> None:
-        """A plain line, above the bar where there is one."""
+        """Prints a plain line, above the bar if there is one."""
         if not self._quiet:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def result(self, text: str) -> None:
-        """A line that is shown even when quiet, in bold."""
+        """Prints a line in bold, even when quiet."""
         self.console.print(text, markup=False, highlight=False, style="bold")
 
     def warn(self, text: str) -> None:
-        """A line that is shown even when quiet."""
+        """Prints a warning, even when quiet."""
         self.console.print(f"warning: {text}", markup=False, style="yellow")

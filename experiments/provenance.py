@@ -1,4 +1,4 @@
-"""With what a result was made: versions, commit, device and settings."""
+"""How a result was made: versions, commit, device and settings."""
 
 import os
 import platform
@@ -13,12 +13,12 @@ import optax
 import dtnh_jax
 
 ROOT = Path(__file__).parents[1]
-# What a run publishes itself does not make its commit a dirty one.
+# The results that a run publishes do not make its commit dirty.
 PUBLISHED = "experiments/results"
 
 
 def about(config: dict[str, Any]) -> dict[str, Any]:
-    """Versions, commit, device and configuration, as JSON can hold them."""
+    """Versions, commit, device and configuration, as a JSON object."""
     device = jax.devices()[0]
     return {
         "versions": {
@@ -36,7 +36,7 @@ def about(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the code, "-dirty" after it if files differ from it."""
+    """The commit of the code, followed by "-dirty" if files differ from it."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(

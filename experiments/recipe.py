@@ -1,4 +1,4 @@
-"""How to train, whatever the method."""
+"""How to train, independent of the method."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ import optax
 
 from experiments.errors import InputError, unknown
 
-# What each makes of a gradient; the learning rate is applied after it.
+# The optimizers without their learning rate, which is applied after them.
 OPTIMIZERS = {
     "sgd": lambda: optax.trace(decay=0.9),  # momentum
     "adam": optax.scale_by_adam,
@@ -21,17 +21,17 @@ OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train; hashable, so that it can be a static argument of a jit.
+    """How to train. Hashable, so that it can be a static argument of a jit.
 
     Attributes:
-      steps: updates.
-      batch_size: images of each seed in an update.
-      learning_rate: until it falls.
+      steps: number of updates.
+      batch_size: images per update and seed.
+      learning_rate: initial learning rate.
       optimizer: a key of ``OPTIMIZERS``.
-      falls_at: share of the steps after which the learning rate is a tenth; 1 for
+      falls_at: share of the steps after which the learning rate drops to a tenth; 1 for
         never.
-      crop: side in pixels of a random part of each training image, mirrored by chance;
-        other images are cut to their middle. ``None`` for whole images.
+      crop: side in pixels of a random crop of each training image, randomly mirrored;
+        other images are cropped to their center. ``None`` for whole images.
     """
 
     steps: int = 200
@@ -55,7 +55,7 @@ class Recipe:
         return OPTIMIZERS[self.optimizer]()
 
     def schedule(self, learning_rate: jax.Array) -> Any:
-        """The learning rate, or the function from the step to it if it falls."""
+        """The learning rate, or a schedule of it if it drops."""
         if self.falls_at == 1:
             return learning_rate
         falls = self.falls_at * self.steps
@@ -63,21 +63,21 @@ class Recipe:
 
 
 def batch_order(key: jax.Array, members: jax.Array, recipe: Recipe) -> jax.Array:
-    """Draws one seed's batches: every epoch goes through its images in a new order.
+    """Draws one seed's batches. Every epoch shuffles the images again.
 
     Args:
-      key: which order.
+      key: random key for the order.
       members: int32 ``[n]``, indices of the training images.
-      recipe: gives the number of steps and the batch size.
+      recipe: has the number of steps and the batch size.
 
     Returns:
-      int32 ``[steps, batch_size]`` indices; what does not fill an epoch's last batch is
-      left out of that epoch.
+      int32 ``[steps, batch_size]`` indices. An epoch leaves out the images that do not
+      fill its last batch.
     """
     per_epoch = members.shape[0] // recipe.batch_size
     if per_epoch == 0:
         raise InputError(
-            f"a batch of {recipe.batch_size} images does not fit into "
+            f"a batch of {recipe.batch_size} images is larger than the "
             f"{members.shape[0]} training images"
         )
     keys = jax.random.split(key, -(-recipe.steps // per_epoch))

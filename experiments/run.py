@@ -1,7 +1,8 @@
-"""Runs the cells of a study that are missing; each is a line of ``cells.jsonl``.
+"""Runs the missing cells of a study. Each becomes a line of ``cells.jsonl``.
 
-A cell whose training diverges is done, and says so. One that fails for any other reason
-says that, and is tried again when the study is run again; the others are still run.
+If training diverges, the cell is finished and records that. If a cell fails for another
+reason, it records the error, the other cells still run, and the next run of the study
+tries it again.
 """
 
 import dataclasses
@@ -21,20 +22,20 @@ from experiments.training.interruption import Interrupted
 
 
 def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
-    """Runs what is missing of ``study`` in ``folder``.
+    """Runs the cells of ``study`` that are missing in ``folder``.
 
     Args:
-      study: what to run.
-      folder: holds ``cells.jsonl``; made where it is missing.
+      study: the study to run.
+      folder: folder of ``cells.jsonl``; created if missing.
       cache: folder in which pretrained networks are kept.
-      reporter: is told how far it is.
+      reporter: shows the progress.
 
     Raises:
-      InputError: if a data set is unknown, not there or too small, or the folder holds
+      InputError: if a data set is unknown, missing or too small, or the folder holds
         another study.
       Interrupted: after Ctrl-C or SIGTERM while a network trains.
     """
-    # All of them now: what is wrong is to be said before hours of work.
+    # Load all of them first, to raise errors before hours of work.
     targets = {
         name: cell.few_shot_target(
             study.images.dataset(name, cache, reporter), study.per_class, study.members,
@@ -62,7 +63,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
         return [x for x in study.cells(rates(study, done)) if x not in finished]
 
     with reporter.study(sum(_work(study, x) for x in missing())):
-        # The rates that plain fine-tuning chooses are those of the second half.
+        # The second pass uses the learning rates that plain fine-tuning chose.
         for weighted in (False, True):
             for setting in missing():
                 if (setting.weight is not None) != weighted:
@@ -81,16 +82,17 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
 def rates(study: Study, done: Iterable[Mapping[str, Any]]) -> dict[Place, float]:
     """The learning rate at which plain fine-tuning is best on validation images.
 
-    A regularizer that is tried at a rate that suits it worse than plain fine-tuning
-    would lose for that alone.
+    A regularizer tried at a learning rate that suits it worse than plain fine-tuning
+    would lose for that reason alone.
 
     Args:
-      study: what is planned.
-      done: records of its cells.
+      study: the study.
+      done: records of its finished cells.
 
     Returns:
-      By place, where all of the study's rates were tried and one gave a result; of
-      equal ones the smallest. A study with one rate has nothing to choose.
+      The learning rate by place, for places where all of the study's learning rates
+      were tried and at least one gave a result. Ties go to the smallest. A study
+      without a list of learning rates uses those of its recipes.
     """
     if not study.learning_rates:
         return {setting.place: setting.learning_rate for setting in study.cells()}
@@ -112,13 +114,13 @@ def _check_batches(study: Study, targets: dict[str, cell.Target]) -> None:
     for name, target in targets.items():
         if most > target.train.shape[1]:
             raise InputError(
-                f"a batch of {most} images does not fit into the "
+                f"a batch of {most} images is larger than the "
                 f"{target.train.shape[1]} training images of {name}"
             )
 
 
 def _work(study: Study, setting: Setting) -> float:
-    """About how long a cell takes, in images that go through the network and back."""
+    """The approximate cost of a cell, in images through the network and back."""
     recipe = study.recipe(setting)
     seen = recipe.steps * recipe.batch_size
     return seen * (1 + method(setting.method).distills) + (study.test or 1000) / 3
@@ -144,5 +146,5 @@ def _outcome(study, setting, pair, advanced) -> dict[str, Any]:
         return {"diverged": str(error)}
     except (InputError, Interrupted):
         raise
-    except Exception as error:  # whatever it is, the other cells are not to be lost
+    except Exception as error:  # whatever it is, the other cells must still run
         return {"error": f"{type(error).__name__}: {error}"}

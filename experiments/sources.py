@@ -1,4 +1,4 @@
-"""What the names in a study stand for: data sets, and networks that were pretrained."""
+"""Resolves the names in a study to data sets and pretrained networks."""
 
 import dataclasses
 import functools
@@ -16,15 +16,15 @@ from experiments.progress import Reporter
 from experiments.recipe import Recipe
 
 RANDOM, IMAGENET = "random", "imagenet"
-# Of photographs in a quick run, at most, in pixels.
+# Maximum side of photographs in a quick run, in pixels.
 QUICK_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class SmallImages:
-    """Small grey images, and a small network that is pretrained here from scratch.
+    """Small gray images, and a small network that is pretrained here from scratch.
 
-    A source is a data set that ``data.load`` knows, or ``"random"``: random weights.
+    A source is a data set of ``data.load``, or ``"random"`` for random weights.
 
     Attributes:
       side: height and width of the images in pixels.
@@ -40,7 +40,7 @@ class SmallImages:
         return self
 
     def check_source(self, name: str) -> None:
-        """Raises an ``InputError`` where there is no such source."""
+        """Raises an ``InputError`` if there is no such source."""
         if name != RANDOM:
             load(name, self.side)
 
@@ -64,19 +64,18 @@ class SmallImages:
 
 @dataclasses.dataclass(frozen=True)
 class Photographs:
-    """Photographs, and a network that knows ImageNet, or the upper part of one.
+    """Photographs, and a network pretrained on ImageNet, or the upper part of one.
 
-    Where the lower part is frozen, photographs go through it once. A source is
-    ``"imagenet"``, or a data set that the upper part, begun with ImageNet's weights,
-    was trained on after that: ``"cifar10:random-labels"``.
+    If the lower part is frozen, photographs go through it only once. A source is
+    ``"imagenet"``, or a data set such as ``"cifar10:random-labels"``, on which the
+    upper part is trained further from its ImageNet weights.
 
     Attributes:
-      spec: of the network.
+      spec: the network.
       side: height and width of the photographs in pixels.
-      sets: what the names of data sets stand for: name and split for
-        ``data.photographs``. The images of that split are divided by seed into those to
-        train, to validate and to test on; those of a second split, where one is named,
-        are the ones to test on.
+      sets: pairs of a name, and a name and one or two splits for ``data.photographs``.
+        Each seed divides the first split into training, validation and test images. If
+        there is a second split, its images are the test images.
     """
 
     spec: Upper
@@ -84,12 +83,12 @@ class Photographs:
     sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def quick(self) -> Self:
-        """With small photographs, and the network whose weights a package brings."""
+        """Uses small photographs, and the network whose weights come in a package."""
         spec = dataclasses.replace(self.spec, network="efficientnet-lite0")
         return dataclasses.replace(self, spec=spec, side=min(self.side, QUICK_SIDE))
 
     def check_source(self, name: str) -> None:
-        """Raises an ``InputError`` where there is no such source."""
+        """Raises an ``InputError`` if there is no such source."""
         base, _, variant = name.partition(":")
         if base not in (IMAGENET, *dict(self.sets)):
             raise unknown("source", base, (IMAGENET, *dict(self.sets)))
@@ -118,7 +117,7 @@ class Photographs:
     ) -> tuple[str, Params]:
         """What tables call a source, and its networks, one per seed."""
         body = self.spec.pretrained()
-        if name == IMAGENET:  # there is one such network: all else varies by seed
+        if name == IMAGENET:  # there is only one such network, shared by all seeds
             return "ImageNet", jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (len(seeds), *x.shape)), body
             )

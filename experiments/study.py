@@ -1,8 +1,8 @@
-"""A study: the settings that are compared, each of which is a cell.
+"""A study: the settings that are compared. Each setting is a cell.
 
-A study is a config, one file each in ``configs``. ``run`` trains its cells, one after
-the other, and appends what each came to to ``cells.jsonl``; ``report`` makes tables and
-figures of that file.
+Each study is a config, in its own file in ``configs``. ``run`` trains its cells one
+after the other and appends each result to ``cells.jsonl``. ``report`` makes tables and
+figures from that file.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from experiments.training.job import CHUNKS
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Place:
-    """Where methods are compared: they share everything here, and the seeds."""
+    """What all methods in a comparison share, besides the seeds."""
 
     source: str
     target: str
@@ -28,12 +28,12 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What one cell is; it is trained once for each seed.
+    """The setting of one cell, which is trained once per seed.
 
     Attributes:
       place: source, target, optimizer and batch size.
-      learning_rate: of fine-tuning.
-      method: a name that ``methods.method`` knows.
+      learning_rate: learning rate of fine-tuning.
+      method: a name for ``methods.method``.
       weight: λ; ``None`` for a method without a regularizer.
     """
 
@@ -43,13 +43,13 @@ class Setting:
     weight: float | None
 
     def record(self) -> dict[str, Any]:
-        """As a line of ``cells.jsonl`` has it."""
+        """The setting as part of a line of ``cells.jsonl``."""
         flat = dataclasses.asdict(self)
         return {**flat.pop("place"), **flat}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        """The setting of such a line."""
+        """The setting in a line of ``cells.jsonl``."""
         place = Place(*(record[field.name] for field in dataclasses.fields(Place)))
         return cls(place, record["learning_rate"], record["method"], record["weight"])
 
@@ -58,24 +58,26 @@ class Setting:
 class Study:
     """Tasks x recipes x methods x weights, each with all seeds.
 
-    With validation images the step at which training stops is chosen, among ten equally
-    far apart, and the report chooses λ: by validation accuracy, the mean over seeds.
-    With ``learning_rates`` as well, methods without a regularizer are trained at each
-    of them, and the others at the one that is best for plain fine-tuning.
+    With validation images, the step at which training stops is chosen among ten equally
+    spaced ones, and the report chooses λ, both by validation accuracy averaged over
+    seeds. If ``learning_rates`` are given too, methods without a regularizer are
+    trained at each of them, and the others at the one that is best for plain
+    fine-tuning.
 
     Attributes:
-      title: of the report.
-      images: what the names of data sets and sources stand for, and which network.
-      tasks: sources and targets, by name.
-      methods: names that ``methods.method`` knows.
-      weights: λ.
-      recipes: how to fine-tune; of the steps, batch size, rate and optimizer.
-      pretraining: how the sources are learned.
-      seeds: independent repetitions: pretraining, images, head and order vary.
-      first_seed: they are numbered from it.
+      title: title of the report.
+      images: resolves the names of data sets and sources, and has the network.
+      tasks: pairs of source and target, by name.
+      methods: names for ``methods.method``.
+      weights: values of λ.
+      recipes: how to fine-tune: steps, batch size, learning rate and optimizer.
+      pretraining: how to pretrain on the sources.
+      seeds: number of independent repetitions, which vary pretraining, images, head and
+        order.
+      first_seed: the first seed; the others follow it.
       per_class: training images per class of the target.
-      validation_per_class: images per class to validate on; 0 for none.
-      test: held-out images that are tested on, at most; ``None`` for all.
+      validation_per_class: validation images per class; 0 for none.
+      test: maximum number of test images; ``None`` for all held-out images.
       learning_rates: see above; as many as there are weights, or none.
 
     Raises:
@@ -104,7 +106,7 @@ class Study:
     def __post_init__(self):
         for field in ("tasks", "methods", "weights", "recipes"):
             if not getattr(self, field):
-                raise InputError(f"{field} of a study must name at least one")
+                raise InputError(f"`{field}` of a study must not be empty")
         for name in self.methods:
             method(name)
         if min(self.weights) <= 0:
@@ -113,12 +115,12 @@ class Study:
             raise InputError(f"seeds must be at least 2, got {self.seeds}")
         if len(self.learning_rates) not in (0, len(self.weights)):
             raise InputError(
-                "every method is to have as many trials, got "
+                "every method must have the same number of trials, got "
                 f"{len(self.weights)} weights and {len(self.learning_rates)} learning "
                 "rates"
             )
         if self.learning_rates and not self.validation_per_class:
-            raise InputError("learning rates are chosen on validation images: none")
+            raise InputError("`learning_rates` need validation images, got none")
         if self.validation_per_class and any(r.steps % CHUNKS for r in self.recipes):
             raise InputError(f"with validation, steps must be a multiple of {CHUNKS}")
 
@@ -126,8 +128,8 @@ class Study:
         """All settings, in the order in which they run.
 
         Args:
-          rates: the learning rate of the methods with a λ, where it is chosen already;
-            the recipe's elsewhere.
+          rates: the learning rate of methods with a λ, for places where it has been
+            chosen; other places use that of the recipe.
         """
         for source, target in self.tasks:
             for recipe in self.recipes:
@@ -152,7 +154,7 @@ class Study:
         return dataclasses.replace(found, learning_rate=setting.learning_rate)
 
     def quick(self) -> Self:
-        """A form that shows that the study runs, and nothing more."""
+        """A short version, only to check that the study runs."""
 
         def short(recipe: Recipe) -> Recipe:
             crop = recipe.crop and min(recipe.crop, QUICK_SIDE * 7 // 8)

@@ -1,20 +1,20 @@
-"""The guarantees G1 ... G6 as checks in float64 on the host, and a NumPy oracle.
+"""Checks of the guarantees G1 to G4, in float64 on the host, and a NumPy oracle.
 
-Each check takes plain vectors (a group's arrays, flattened, complex numbers as two
-reals) and the unit roundoff of the type under test. All bounds are relative to the
-norms of what went in, so that they mean the same at every scale.
+Each check takes plain vectors (the flattened arrays of a group, complex numbers as two
+reals) and the unit roundoff of the dtype under test. All bounds are relative to the
+norms of the inputs, so that they mean the same at every scale.
 """
 
 import jax
 import numpy as np
 
-# Rounding the result to its type moves an inner product by at most eps/2 times the
-# norms; sums in float32 add a few eps of float32. All is held to a small multiple.
+# Rounding the result to its dtype changes an inner product by at most eps/2 times the
+# norms, and sums in float32 add a few float32 eps. Allow a small multiple of that.
 SLACK = 8
 
 
 def epsilon(dtype) -> float:
-    """Unit roundoff of ``dtype``, or that of float32 where it accumulates the sums."""
+    """Unit roundoff of ``dtype``, or that of float32 if sums are taken in it."""
     return max(float(jax.numpy.finfo(dtype).eps), _accumulator_epsilon(dtype))
 
 
@@ -23,7 +23,7 @@ def _accumulator_epsilon(dtype) -> float:
 
 
 def vectors(*trees, paths=lambda path: True) -> list[np.ndarray]:
-    """Each tree as one float64 vector of the leaves whose path is chosen."""
+    """Each tree as one float64 vector of the leaves with a selected path."""
     out = []
     for tree in trees:
         leaves = [
@@ -36,7 +36,7 @@ def vectors(*trees, paths=lambda path: True) -> list[np.ndarray]:
 
 
 def groups(granularity, *trees):
-    """The trees' vectors, group after group: what granularity means, written anew."""
+    """The trees' vectors by group: an independent implementation of granularity."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(trees[0])[0]]
     depth = {"global": lambda p: (), "layer": lambda p: p[:-1], "leaf": lambda p: p}
     key = depth[granularity]
@@ -45,13 +45,13 @@ def groups(granularity, *trees):
 
 
 def norm(x: np.ndarray) -> float:
-    """Euclidean norm that neither under- nor overflows."""
+    """Euclidean norm without underflow or overflow."""
     size = np.max(np.abs(x), initial=0.0)
     return 0.0 if size == 0 else float(size * np.sqrt(np.sum((x / size) ** 2)))
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:
-    """Inner product divided by both norms; 0 where one of them is zero."""
+    """Inner product divided by both norms; 0 if either norm is zero."""
     sizes = norm(a), norm(b)
     if 0 in sizes:
         return 0.0
@@ -59,20 +59,20 @@ def dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def project(g: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """The oracle: r less its component against g, in float64."""
+    """The oracle: r minus the component that opposes g, in float64."""
     cosine = dot(g, r)
     return r if cosine >= 0 else r - cosine * norm(r) * (g / norm(g))
 
 
 def shortened(x: np.ndarray, length: float) -> np.ndarray:
-    """x, at most so long."""
+    """Shortens x to at most ``length``."""
     return x * (length / norm(x)) if norm(x) > length else x
 
 
 def step(
     u: np.ndarray, m: np.ndarray, r: np.ndarray, kappa: float, rule: str = "project"
 ) -> tuple[np.ndarray, ...]:
-    """The oracle of the caps: d and r', of the weighted regularizer r."""
+    """The oracle of the caps: d and r', from the weighted regularizer r."""
     kept = shortened(r, norm(u))
     if rule == "project":
         kept = project(m, kept)
@@ -94,7 +94,7 @@ def assert_never_slower(g, r, d, eps):
 
 
 def assert_untouched(g, r, projected, eps):
-    """G3: r' = r bit for bit where there is no conflict (beyond rounding)."""
+    """G3: r' = r, bit for bit, without a conflict (beyond rounding)."""
     if dot(g, r) > SLACK * eps:
         np.testing.assert_array_equal(projected, r)
 
@@ -115,6 +115,6 @@ def assert_nearest(g, r, projected, eps):
 
 
 def assert_close(actual, expected, eps, size=None):
-    """Equal but for rounding, relative to the norm of ``expected`` or ``size``."""
+    """Equal up to rounding, relative to the norm of ``expected`` or to ``size``."""
     size = norm(expected) if size is None else size
     assert norm(actual - expected) <= SLACK * eps * size

@@ -1,4 +1,4 @@
-"""Pairs of gradients whose geometry is known beforehand: a few fixed, and random."""
+"""Pairs of gradients with known geometry, fixed and random."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dtnh_jax import GradientPair
 
 GRANULARITIES = ("global", "layer", "leaf")
-# Each dtype under test, and over how many decades it is tested.
+# Each dtype under test, and the number of decades over which it is tested.
 DTYPES = {
     "float32": (np.float32, 12),
     "bfloat16": (ml_dtypes.bfloat16, 12),
@@ -18,8 +18,8 @@ DTYPES = {
     "complex64": (np.complex64, 12),
 }
 
-# Few shapes, so that compiled programs are reused. A scalar, an empty array and a None
-# are among them.
+# Few shapes, so that compiled programs are reused. They include a scalar, an empty
+# array and a None.
 TEMPLATES = {
     "one array": {"w": (7,)},
     "a network": {
@@ -33,7 +33,7 @@ NETWORK = {"conv": {"kernel": (2, 3), "bias": (2,)}, "head": {"temperature": ()}
 
 
 def conflicting(g_scale=1.0, r_scale=1.0, dtype=jnp.float32):
-    """Two gradients that are opposed in the whole and in every array."""
+    """Two gradients that conflict globally and in every array."""
     g = {"a": jnp.array([1.0, 2.0], dtype), "b": jnp.array([[0.5]], dtype)}
     r = {"a": jnp.array([-3.0, 1.0], dtype), "b": jnp.array([[-1.0]], dtype)}
     return (
@@ -46,19 +46,19 @@ G, R = conflicting()
 
 
 def network(seed):
-    """Gradients of a network of three arrays; 0 and 3 agree in one layer only."""
+    """Gradients of a network of three arrays. Seeds 0 and 3 agree in only one layer."""
     return jax.tree.map(
         jnp.asarray, fill(NETWORK, np.random.default_rng(seed), np.float32)
     )
 
 
 def update(tx, g=G, r=R, **kwargs):
-    """One update of a new state, in the pair form."""
+    """One update from a new state, with a ``GradientPair``."""
     return tx.update(GradientPair(g, r), tx.init(g), **kwargs)
 
 
 def fill(template, rng, dtype):
-    """A tree with the template's shapes, of standard normal numbers of ``dtype``."""
+    """A tree of standard normal arrays of ``dtype``, with the template's shapes."""
     if template is None:
         return None
     if isinstance(template, dict):
@@ -72,7 +72,7 @@ def fill(template, rng, dtype):
 
 
 def tree_map(f, *trees):
-    """``jax.tree.map`` for dicts, lists and None, without JAX: oracles stay apart."""
+    """``jax.tree.map`` for dicts, lists and None, independent of JAX."""
     first = trees[0]
     if first is None:
         return None
@@ -87,9 +87,10 @@ def tree_map(f, *trees):
 def pairs(draw, dtype, decades=12, templates=tuple(TEMPLATES)):
     """Pairs ``g = a·u``, ``r = b·(t·u + v)`` with random normal trees ``u`` and ``v``.
 
-    ``a`` and ``b`` run over ``10^±decades`` independently. ``t`` runs from -1000 to
-    1000, and is 0 in some: by the size of ``t`` the angle between ``g`` and ``r`` comes
-    near to 0, 180 or 90 degrees, so that conflict, its absence and its borders occur.
+    ``a`` and ``b`` range over ``10^±decades`` independently. ``t`` ranges from -1000 to
+    1000 and is sometimes 0. Depending on ``t``, the angle between ``g`` and ``r`` is
+    near 0, 90 or 180 degrees, so that conflicts, no conflicts and borderline cases
+    occur.
     """
     template = draw(st.sampled_from(templates))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -433,7 +433,7 @@ def updated(tx, given):
         (
             lambda: updated(optax.chain(l2_sp(), dtnh()), G),
             TypeError,
-            "averages two gradients and was given one: use optax.MultiSteps",
+            "averages two gradients but got one: use optax.MultiSteps",
         ),
         (
             lambda: updated(dtnh(), GradientPair(G, {"v": G["w"]})),
@@ -443,7 +443,7 @@ def updated(tx, given):
         (
             lambda: updated(optax.chain(l2_sp(), dtnh()), GradientPair(G, G)),
             TypeError,
-            "l2_sp makes the pair: give it the empirical gradient alone",
+            "l2_sp makes the pair: pass it the empirical gradient alone",
         ),
     ],
 )

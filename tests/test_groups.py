@@ -144,7 +144,7 @@ def test_gradients_of_other_groups_than_those_of_init():
     state = tx.init({"a": VECTOR})
     g = {"a": VECTOR, "b": VECTOR}
     for params in (None, g):
-        with pytest.raises(ValueError, match="into 2 groups, but the parameters"):
+        with pytest.raises(ValueError, match="form 2 groups, but the parameters"):
             tx.update(GradientPair(g, g), state, params)
 
 

@@ -383,22 +383,22 @@ def update(tx, form="plain", r=R):
         (
             lambda: mix_regularizers(decay(), weights=[1, 1, 1]),
             ValueError,
-            "`weights` has 3 numbers for 1 regularizers: one per maker, and one more",
+            "`weights` has 3 entries for 1 regularizers: pass one per maker, and one",
         ),
         (
             lambda: mix_regularizers(decay(), decay(), weights=[1]),
             ValueError,
-            "`weights` has 1 numbers for 2 regularizers",
+            "`weights` has 1 entries for 2 regularizers",
         ),
         (
             lambda: update(mix_regularizers(decay(), weights=[1]), "pair"),
             ValueError,
-            "`weights` has 1 numbers for 2 regularizers",
+            "`weights` has 1 entries for 2 regularizers",
         ),
         (
             lambda: update(mix_regularizers(decay(), weights=[1, 1])),
             ValueError,
-            "`weights` has 2 numbers for 1 regularizers",
+            "`weights` has 2 entries for 1 regularizers",
         ),
         (lambda: update(mix_regularizers()), ValueError, "has nothing to mix"),
         (

@@ -250,7 +250,7 @@ CALL = functools.partial(nnx_pair_value_and_grad, losses)
                 Model(0)
             ),
             TypeError,
-            "must return (loss, penalty), with real floating-point scalars",
+            "must return (loss, penalty) with has_aux=False, where loss and penalty",
         ),
         (
             lambda: nnx_pair_value_and_grad(losses, has_aux=True)(Model(0), *ARGS),

@@ -453,7 +453,7 @@ S = arrays(0, LOGITS)
         (
             lambda: logit_distillation(S, S[:2]),
             ValueError,
-            "got student's (4, 6), teacher's (2, 6)",
+            "same shape [..., classes], got (4, 6) and (2, 6)",
         ),
         (lambda: logit_distillation(S[0, 0], S[0, 0]), ValueError, "[..., classes]"),
         (
@@ -481,7 +481,7 @@ S = arrays(0, LOGITS)
         (
             lambda: logit_distillation(S, S, mask=jnp.ones(LOGITS, bool)),
             ValueError,
-            "`mask` must have shape (4,), that of the logits without classes, got "
+            "`mask` must have shape (4,), the logits' shape without the classes, got "
             "(4, 6)",
         ),
         (

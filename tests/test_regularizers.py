@@ -403,14 +403,14 @@ PAIR = GradientPair(GRADS, GRADS)
         (
             lambda: l2_sp().update(PAIR, l2_sp().init(START), PARAMS),
             TypeError,
-            "l2_sp makes the pair: give it the empirical gradient alone",
+            "l2_sp makes the pair: pass it the empirical gradient alone",
         ),
         (lambda: l2().update(PAIR, (), PARAMS), TypeError, "l2 makes the pair"),
         (
             lambda: l2_sp(pretrained={"body": OTHER["body"]}).init(START),
             ValueError,
             "`pretrained` has no array for the parameter at ['head']['b']: make the "
-            "key paths match, or, if the parameter is new, put None there",
+            "key paths match, or put None there if the parameter is new",
         ),
         (
             lambda: l2_sp(pretrained={"body": jnp.ones(3), "head": None}).init(START),

@@ -397,7 +397,7 @@ def test_gradients_that_are_none(form):
     chex.assert_trees_all_equal(updates, {**g, "w": np.zeros(2, "f")})
     same(new.inner_state, state.inner_state)
     assert skip_report(new)["empirical"] == ["w"]
-    with pytest.raises(ValueError, match="pass `params` to `update` where a gradient"):
+    with pytest.raises(ValueError, match="pass `params` to `update` if a gradient"):
         update(g, state, None if form != "l2_sp" else {**params, "frozen": None})
 
 
@@ -430,7 +430,7 @@ def test_around_what_makes_the_pair_alone(half):
 def test_arrays_that_are_no_parameters_are_an_error():
     tx = skip_nonfinite(optax.identity())
     state = tx.init({"w": jnp.ones(2)})
-    with pytest.raises(ValueError, match=re.escape("array at ['v'], where the param")):
+    with pytest.raises(ValueError, match=re.escape("array at ['v'], but the param")):
         tx.update({"v": jnp.ones(2)}, state, {"w": jnp.ones(2)})
 
 
@@ -551,7 +551,7 @@ def test_a_state_restored_from_bytes_still_knows_its_leaves():
                 skip_nonfinite(dtnh()).init(START),
             ),
             ValueError,
-            "was given 1 arrays, but `init` 3",
+            "was given 1 arrays, but `init` got 3",
         ),
     ],
 )

@@ -377,5 +377,5 @@ def test_a_wrong_argument_is_refused_at_once(kwargs, error, says):
 
 def test_gradients_in_other_groups_than_the_parameters_are_refused():
     tx = dtnh(granularity="leaf")
-    with pytest.raises(ValueError, match=r"1 groups, but the parameters .* into 2"):
+    with pytest.raises(ValueError, match=r"1 groups, but the parameters .* formed 2"):
         tx.update(GradientPair({"a": G["a"]}, {"a": R["a"]}), tx.init(G))

@@ -211,7 +211,7 @@ def test_parameters_of_another_structure(maker):
     g = {"a": jnp.ones(2), "b": jnp.ones(2)}
     tx = maker()
     for params in ({"a": g["a"]}, [g["a"], g["b"]], g["a"]):
-        with pytest.raises(ValueError, match="must be of one structure"):
+        with pytest.raises(ValueError, match="must have the same structure"):
             tx.update(g, tx.init(g), params)
 
 

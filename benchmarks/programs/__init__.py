@@ -1,7 +1,7 @@
-"""What is run: training steps of networks, updates alone, arrays of real networks.
+"""The programs to measure: training steps of networks, and updates alone.
 
-``networks`` makes pure functions of Flax networks, of which ``vit`` is one; ``steps``
-trains them. ``updates`` is the update without a network, on arrays of the ``shapes`` of
-well-known ones. ``rules`` has what DTNH is compared with, in Optax; ``torch_steps``, in
-PyTorch, runs in a process of its own.
+``networks`` makes pure functions of Flax networks, such as ``vit``, and ``steps``
+trains them. ``updates`` has the update without a network, on arrays with the ``shapes``
+of well-known networks. ``rules`` has the methods in Optax that DTNH is compared with.
+``torch_steps`` has those in PyTorch, and runs in its own process.
 """

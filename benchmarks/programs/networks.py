@@ -1,4 +1,4 @@
-"""The networks whose steps are timed, as pure functions with a batch of noise."""
+"""The networks to time, as pure functions with a batch of noise."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Outputs(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a step reads.
+    """The inputs of a step.
 
     Attributes:
       images: float32 ``[n, pixels, pixels, 3]``.
@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of one batch: images are ``[batch, pixels, pixels, 3]``."""
+    """The size of a batch, whose images are ``[batch, pixels, pixels, 3]``."""
 
     pixels: int
     batch: int
@@ -71,7 +71,7 @@ class Network:
     """A network with random weights, and a batch for it.
 
     Attributes:
-      title: the network and the size of its batch, in words.
+      title: the network and the size of its batch, as text.
       adaptive: whether it is usually trained with AdamW, not SGD with momentum.
       pretrained: parameters and BatchNorm statistics, nested dicts of arrays.
       inputs: a batch of noise, with the teacher's outputs for it.
@@ -105,9 +105,10 @@ class Network:
         return _outputs(_merge(self._frozen, *pretrained), images)
 
     def moved(self) -> tuple[Any, Any]:
-        """Parameters some way off the pretrained ones, as in fine-tuning.
+        """Parameters some distance from the pretrained ones, as in fine-tuning.
 
-        At the pretrained ones themselves L2-SP has no gradient, and nothing to project.
+        At the pretrained ones, the gradient of L2-SP is zero and there is nothing to
+        project.
         """
         rng = np.random.default_rng(2)
         params, statistics = self.pretrained
@@ -129,7 +130,7 @@ def _outputs(model: Any, images: jax.Array) -> Outputs:
 
 
 def _drawn(build: Callable[[], nnx.Module]) -> nnx.Module:
-    """With random kernels and ones, drawn by NumPy: compiling an init takes long."""
+    """Fills in random kernels and ones by NumPy, because an init compiles slowly."""
     rng = np.random.default_rng(0)
 
     def draw(x):

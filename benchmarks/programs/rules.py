@@ -1,4 +1,4 @@
-"""What DTNH is compared with, as Optax transformations."""
+"""The methods that DTNH is compared with, as Optax transformations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from dtnh_jax import GradientPair
 def l2_sp_by_hand(
     alpha: float, pretrained: Any = None, new: str = ""
 ) -> optax.GradientTransformation:
-    """Adds ``alpha * (w - w0)``, except to the entry ``new``; the state is ``w0``."""
+    """Adds ``alpha * (w - w0)``, except to the entry ``new``. The state is ``w0``."""
 
     def init(params):
         return jax.tree.map(jnp.array, params if pretrained is None else pretrained)
@@ -32,7 +32,7 @@ def l2_sp_by_hand(
 
 
 def naive_surgery(weight: float = 1.0, eps: float = 1e-8) -> Any:
-    """The same projection as ``dtnh``, over two long vectors."""
+    """The projection of ``dtnh``, over two long vectors."""
 
     def update(pair: GradientPair, params: Any) -> Any:
         g, restore = ravel_pytree(pair.empirical)
@@ -44,7 +44,7 @@ def naive_surgery(weight: float = 1.0, eps: float = 1e-8) -> Any:
 
 
 def _stateless(update: Callable[[GradientPair, Any], Any]) -> Any:
-    # `optax.stateless` maps over leaves of one tree; this takes a pair of trees.
+    # Not `optax.stateless`, which maps over the leaves of one tree, not of a pair.
     return optax.GradientTransformation(
         lambda params: optax.EmptyState(),
         lambda updates, state, params=None: (update(updates, params), state),

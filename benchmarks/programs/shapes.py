@@ -1,4 +1,4 @@
-"""The shapes of networks' arrays."""
+"""The array shapes of networks."""
 
 import math
 from typing import Any
@@ -18,20 +18,20 @@ TINY: dict[str, Shapes] = {"tiny": {"layer/kernel": (8, 8), "layer/bias": (8,)}}
 
 
 def networks() -> dict[str, Shapes]:
-    """In order of worth: there may be no time for all of them."""
+    """The networks, most useful first, since there may not be time for all."""
     names = ("ViT-B/16", "ResNet-50")
     return {"GPT-2": gpt2(), **{name: of_network(name) for name in names}}
 
 
 def of_network(name: str) -> Shapes:
-    """The parameters of one of the networks in Flax."""
+    """The parameters of one of the Flax networks."""
     state = nnx.state(nnx.eval_shape(lambda: BUILD[name](224)), nnx.Param)
     return {"/".join(map(str, path)): x.shape for path, x in nnx.to_flat_state(state)}
 
 
 def gpt2() -> Shapes:
-    """The 148 arrays of the smallest GPT-2, 124.4 million numbers (Radford et al.,
-    2019); the embedding is the head, too."""
+    """The 148 arrays of the smallest GPT-2 (Radford et al., 2019), 124.4 million
+    parameters; the embedding is also the head."""
     width = 768
     shapes: Shapes = {"token": (50257, width), "position": (1024, width)}
     for block in (f"block{i}" for i in range(12)):
@@ -49,8 +49,8 @@ def gpt2() -> Shapes:
 
 
 def layers(arrays: int) -> Shapes:
-    """Arrays of a convolutional network with bottlenecks, four to a layer: a kernel,
-    a bias, and a norm's scale and bias."""
+    """Arrays of a convolutional network with bottlenecks, four per layer: a kernel, a
+    bias, and the scale and bias of a norm."""
     shapes: Shapes = {}
     count = -(-arrays // 4)
     for i in range(count):
@@ -64,18 +64,18 @@ def layers(arrays: int) -> Shapes:
 
 
 def equal(arrays: int, numbers: int) -> Shapes:
-    """``arrays`` vectors of one length, about ``numbers`` numbers in all."""
+    """``arrays`` vectors of equal length, with about ``numbers`` elements in all."""
     return {f"layer{i}/kernel": (max(1, numbers // arrays),) for i in range(arrays)}
 
 
 def stacked(layers: int, numbers: int) -> Shapes:
-    """One array that holds ``layers`` layers along its first axis."""
+    """One array with ``layers`` layers stacked along its first axis."""
     return {"blocks/kernel": (layers, max(1, numbers // layers))}
 
 
 def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
-    """Normally distributed numbers, in a dict a module, as a network has them."""
-    # NumPy's: JAX would compile a program for every shape.
+    """Normally distributed arrays, in one dict per module, as in a network."""
+    # Drawn by NumPy, because JAX would compile a program for every shape.
     rng = np.random.default_rng(seed)
     arrays = {
         name: jnp.asarray(rng.standard_normal(shape, np.float32), dtype)
@@ -85,11 +85,11 @@ def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
 
 
 def abstract(shapes: Shapes, dtype: DTypeLike) -> dict[str, Any]:
-    """The same tree without numbers."""
+    """The same tree of shapes and dtypes only."""
     arrays = {name: jax.ShapeDtypeStruct(x, dtype) for name, x in shapes.items()}
     return unflatten_dict(arrays, sep="/")
 
 
 def size(shapes: Shapes) -> int:
-    """How many numbers there are."""
+    """The total number of elements."""
     return sum(math.prod(shape) for shape in shapes.values())

@@ -1,4 +1,4 @@
-"""Whole training steps: with DTNH, and with the same regularizer without it."""
+"""Whole training steps, with DTNH and with the same regularizer without DTNH."""
 
 import dataclasses
 import functools
@@ -23,23 +23,23 @@ from dtnh_jax import (
 )
 from experiments.bloop import bloop
 
-ALPHA = 0.01  # of L2-SP
-WEIGHT = 1e-3  # of distillation
+ALPHA = 0.01  # for L2-SP
+WEIGHT = 1e-3  # for distillation
 DECAY = 1e-4
 
 
 class State(NamedTuple):
-    """What a step changes, and gives back to the next."""
+    """What a step updates and passes to the next."""
 
     params: Any
     statistics: Any
     opt_state: Any
 
 
-# From parameters, statistics and inputs to the new statistics, and what the
-# transformation takes.
+# From parameters, statistics and inputs to the new statistics and the input of the
+# transformation.
 Gradients = Callable[[Any, Any, Inputs], tuple[Any, Any]]
-# By name, how to make each, which goes on from its own parameters.
+# By name, functions that make a step. Each step updates its own parameters.
 Steps = dict[str, Callable[[], Function]]
 
 
@@ -47,8 +47,8 @@ Steps = dict[str, Callable[[], Function]]
 class Step:
     """One way to train: ``step(state, inputs) -> (state,)``.
 
-    The state of ``transformation`` holds all it needs of the pretrained parameters,
-    which are thus arguments of the compiled step and not constants in it.
+    The state of ``transformation`` includes the pretrained parameters it needs, so that
+    these are arguments of the compiled step and not constants.
     """
 
     gradients: Gradients
@@ -75,7 +75,7 @@ def l2_sp_steps(network: Network) -> Steps:
         gradients, statistics = jax.grad(loss, has_aux=True)(params, statistics, inputs)
         return statistics, gradients
 
-    # The anchor is given, as the steps do not start at the pretrained parameters.
+    # Pass the anchor, because the steps do not start at the pretrained parameters.
     anchor, _ = network.pretrained
     pull = l2_sp(ALPHA, pretrained=anchor, new={"head": True})
     base = _optimizer(network)
@@ -94,7 +94,7 @@ def l2_sp_steps(network: Network) -> Steps:
 
 
 def distillation_steps(network: Network, *, teacher_in_step: bool = False) -> Steps:
-    """Distillation of the last map: one backward pass of the sum, DTNH, and peers."""
+    """Distillation of the last map: the joint loss, DTNH, and peers."""
 
     def losses(params, statistics, inputs):
         outputs, statistics = network.student(params, statistics, inputs.images)

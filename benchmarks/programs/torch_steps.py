@@ -1,7 +1,8 @@
 """Two training steps in PyTorch: the plain sum, TorchJD, PCGrad by hand, SPD.
 
-Run as a program it measures them, and prints JSON; its argument is JSON, the arguments
-of ``measure``. Nothing else imports PyTorch, whose threads would compete with XLA's.
+Run as a program, it measures them and prints JSON. Its argument has the arguments of
+``measure``, as JSON. Nothing else imports PyTorch, whose threads would compete with
+those of XLA.
 """
 
 import itertools
@@ -23,8 +24,7 @@ from benchmarks.timing import interleaved
 AGGREGATORS = ("UPGrad", "PCGrad", "DualProj", "MGDA")
 
 Tensors = Sequence[Any]
-# From loss, penalty and parameters, and with nothing to return: it fills in the
-# parameters' gradients.
+# Takes loss, penalty and parameters, and sets the gradients of the parameters.
 Method = Callable[[Any, Any, Tensors], None]
 
 
@@ -71,8 +71,8 @@ def joint(loss: Any, penalty: Any, params: Tensors) -> None:
 
 
 def jacobian(name: str, chunk: int | None = None) -> Method:
-    """TorchJD with one of its aggregators; ``chunk=1``: one backward after the other,
-    not both in one under ``torch.vmap``."""
+    """TorchJD with one of its aggregators. ``chunk=1`` runs the backward passes one
+    after the other, not both at once under ``torch.vmap``."""
     aggregator = getattr(aggregation, name)()
 
     def method(loss, penalty, params):
@@ -83,7 +83,7 @@ def jacobian(name: str, chunk: int | None = None) -> Method:
 
 
 def without_conflict(a: Tensors, b: Tensors) -> list[Any]:
-    """The point nearest to ``a`` that does not oppose ``b``, all arrays as one."""
+    """The nearest point to ``a`` that does not oppose ``b``, over all arrays."""
     product = torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
     square = torch.stack([(y * y).sum() for y in b]).sum()
     shift = product.clamp(max=0) / square
@@ -91,9 +91,9 @@ def without_conflict(a: Tensors, b: Tensors) -> list[Any]:
 
 
 def pcgrad(loss: Any, penalty: Any, params: Tensors) -> None:
-    """PCGrad (Yu et al., 2020) by hand: two backward passes, each gradient projected.
+    """PCGrad (Yu et al., 2020) by hand: two backward passes, both gradients projected.
 
-    A parameter that the penalty does not depend on has a penalty gradient of zero.
+    The penalty gradient is zero for parameters that the penalty does not depend on.
     """
     g = torch.autograd.grad(loss, params, retain_graph=True)
     r = torch.autograd.grad(penalty, params, materialize_grads=True)
@@ -104,10 +104,10 @@ def pcgrad(loss: Any, penalty: Any, params: Tensors) -> None:
 
 @torch.no_grad()
 def spd(optimizer: Any, params: Tensors, anchors: Tensors, weight: float = 1.0) -> None:
-    """SPD (Tian et al., 2024) around a step of any optimizer, each array by itself.
+    """SPD (Tian et al., 2024) around a step of any optimizer, array by array.
 
-    Where the loss decreases away from the anchor, the way that the step made away from
-    it is taken back in proportion.
+    If the loss decreases away from the anchor, takes back the movement away from it, in
+    proportion.
     """
     before = [w - w0 for w, w0 in zip(params, anchors, strict=True)]
     conditions = [(w.grad * d).sum() for w, d in zip(params, before, strict=True)]
@@ -128,10 +128,10 @@ METHODS: dict[str, Method] = {
 
 
 def train_step(name: str, task: str, *, pixels: int, batch: int) -> Callable[[], Any]:
-    """A whole step with its own network and optimizer, to be called without arguments.
+    """Makes a whole step with its own network and optimizer, SGD with momentum.
 
-    SGD with momentum. The parameters start some way off the pretrained ones. Returns
-    the loss, once the device has computed it.
+    The parameters start some distance from the pretrained ones. The step takes no
+    arguments, and returns the loss once the device has computed it.
     """
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -169,7 +169,7 @@ def train_step(name: str, task: str, *, pixels: int, batch: int) -> Callable[[],
 
 
 def peak_mb(step: Callable[[], Any]) -> float | None:
-    """Memory that a step needs above what is in use before it; None if unknown."""
+    """The peak memory of a step above what was in use before; None if unknown."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -184,13 +184,13 @@ def peak_mb(step: Callable[[], Any]) -> float | None:
         return int(line.split()[1])
 
     before = kilobytes("VmRSS")
-    reset.write_text("5")  # the peak is what is in use now
+    reset.write_text("5")  # resets the peak to the current use
     step()
     return (kilobytes("VmHWM") - before) * 1024 / 1e6
 
 
 def measure(*, pixels: int, batch: int, seconds: float) -> dict[str, Any]:
-    """Seconds of each call and peak memory, by task and method, and the versions."""
+    """The seconds per call and the peak memory by task and method; versions."""
     tasks = {}
     for task in ("L2-SP", "last map"):
         names = [*METHODS, *(["SPD"] if task == "L2-SP" else [])]

@@ -1,6 +1,6 @@
-"""The update alone, of trees of arrays or of shapes.
+"""The update alone, for trees of arrays or shapes.
 
-Every function takes its last result, and an optimizer its state, as donated arguments.
+Every function takes its last result as a donated argument; an optimizer also its state.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def plain_sum(g: Any, r: Any) -> Function:
 
 
 def projected(g: Any, r: Any, **options: Any) -> Function:
-    """``dtnh`` with these options, on two gradients that are ready."""
+    """``dtnh`` with these options, on two given gradients."""
     tx = dtnh(WEIGHT, **options)
 
     def update(out, state, g, r):
@@ -45,7 +45,7 @@ def steady() -> optax.GradientTransformation:
     return optax.chain(mix, dtnh_adamw(LEARNING_RATE))
 
 
-# Of plain gradients.
+# Optimizers that take plain gradients.
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "AdamW": adamw,
     "L2-SP by hand": lambda: optax.chain(l2_sp_by_hand(WEIGHT), adamw()),

@@ -1,11 +1,11 @@
-"""A small vision transformer in Flax NNX (Dosovitskiy et al., 2021), to be timed."""
+"""A small vision transformer in Flax NNX (Dosovitskiy et al., 2021), for timing."""
 
 import jax
 from flax import nnx
 
 
 class Block(nnx.Module):
-    """Self-attention and a two-layer perceptron, each behind a LayerNorm."""
+    """Self-attention and a two-layer perceptron, each after a LayerNorm."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.norm1 = nnx.LayerNorm(width, rngs=rngs)
@@ -22,8 +22,8 @@ class Block(nnx.Module):
 class VisionTransformer(nnx.Module):
     """Patches to tokens, ``depth`` blocks, the mean over tokens, a linear ``head``.
 
-    Images are float32 of shape ``[n, pixels, pixels, 3]``, ``pixels`` a multiple of
-    ``patch``, and there are ``(pixels / patch)**2`` tokens of ``width`` numbers.
+    Images are float32 ``[n, pixels, pixels, 3]``, where ``pixels`` is a multiple of
+    ``patch``. There are ``(pixels / patch)**2`` tokens with ``width`` features.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
-"""From the JSON files in ``benchmarks/results`` to ``benchmarks/README.md``.
+"""Makes ``benchmarks/README.md`` from the JSON files in ``benchmarks/results``.
 
-``page`` puts it together, and is the command ``report``; ``tables`` makes tables of
-rows, ``summary`` those over all benchmarks: the goals, and that of the main README.
+``page`` is the command ``report`` and puts the page together. ``tables`` makes tables
+from rows. ``summary`` makes the tables over all benchmarks: the goals, and the one in
+the main README.
 """

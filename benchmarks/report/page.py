@@ -24,21 +24,21 @@ SECTIONS: dict[str, ModuleType] = {
 CHANGED = "; `dtnh_jax/` has changed since"
 COLLECTIVES = """## Communication between devices
 
-Counted in a test, `tests/sharding/check_collectives.py`, of a whole step with four
-arrays on eight virtual CPU devices, under plain `jax.jit`: `dtnh` and the steady rule
-add no collective where the parameters are whole on every device, at most four
-all-reduces where every array is split, and at most two in a tensor-parallel layout."""
+A test, `tests/sharding/check_collectives.py`, counts the collectives of a whole step
+with four arrays on eight virtual CPU devices, under plain `jax.jit`. `dtnh` and the
+steady rule add no collective if the parameters are replicated, at most four all-reduces
+if every array is sharded, and at most two in a tensor-parallel layout."""
 
 
 def report(folder: Path, *, check: bool) -> int:
-    """Writes what differs; with ``check`` only says what is out of date, or wrong.
+    """Writes the pages that changed; with ``check``, only reports them.
 
     Args:
-      folder: of the results; the page is in the folder above.
+      folder: folder of the results; the page is in the folder above.
       check: write nothing.
 
     Returns:
-      1 if ``check`` found anything, or a commit is foreign; else 0.
+      1 if ``check`` found anything out of date, or if a commit is foreign; else 0.
     """
     records = read(folder)
     standings: dict[str, Standing] = {
@@ -47,9 +47,9 @@ def report(folder: Path, *, check: bool) -> int:
     unknown = [commit for commit, state in standings.items() if state == "unknown"]
     foreign = [commit for commit, state in standings.items() if state == "foreign"]
     for commit in unknown:
-        print(f"not checked, as its history is not here: {commit}")
+        print(f"not checked, because its history is not here: {commit}")
     for commit in foreign:
-        print(f"a record is of a commit that is no ancestor of this one: {commit}")
+        print(f"a record has a commit that is not an ancestor of this one: {commit}")
     pages = {folder.parent / "README.md": readme(records, standings)}
     steps = [record for record in records if record.benchmark == "step"]
     if steps:
@@ -69,16 +69,16 @@ def report(folder: Path, *, check: bool) -> int:
         if not check:
             path.write_text(pages[path])
     if check and stale:
-        print("put them right with: python -m benchmarks report")
+        print("update them with: python -m benchmarks report")
     return int(bool(foreign) or (check and bool(stale)))
 
 
 def readme(records: Sequence[Record], standings: Mapping[str, Standing]) -> str:
-    """The page: the goals; then for each benchmark how it measures and what it found.
+    """The page: the goals, then the method and the results of each benchmark.
 
     Args:
-      records: all of them.
-      standings: what became of the library since, by commit.
+      records: all records.
+      standings: whether the library changed since, by commit.
     """
     blocks = ["<!-- Made by `python -m benchmarks report`; do not edit. -->"]
     blocks += ["# Benchmarks", inspect.cleandoc(benchmarks.__doc__ or "")]
@@ -111,7 +111,7 @@ def _tables(module: ModuleType, record: Record) -> list[str]:
 
 
 def provenance_line(record: Record, standing: Standing) -> str:
-    """On what, with what, when and of which commit the figures were measured."""
+    """The machine, versions, date and commit of the figures, in one line."""
     machine = record.machine
     versions = ", ".join(
         f"{name} {machine[name]}" for name in ("jax", "jaxlib", "optax", "python")

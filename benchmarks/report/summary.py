@@ -1,11 +1,11 @@
-"""Tables over all benchmarks: what became of the goals, and that of the main README."""
+"""Tables over all benchmarks: the goals, and the summary in the main README."""
 
 from collections.abc import Sequence
 
 from benchmarks.records import Record
 from benchmarks.report.tables import kept, markdown, number, spread
 
-# What the main README shows: the goals of whole steps.
+# The goals of whole steps, which the main README shows.
 SHOWN = (
     "step with L2-SP / by hand",
     "step with the steady rule / without regularizer",
@@ -14,7 +14,7 @@ SHOWN = (
 
 
 def goals(records: Sequence[Record]) -> str:
-    """A line for each goal and device."""
+    """One line per goal and device."""
     found: dict[tuple[str, str], list] = {}
     for record in records:
         for row in record.rows:
@@ -33,7 +33,7 @@ def goals(records: Sequence[Record]) -> str:
 
 
 def summary(records: Sequence[Record]) -> str:
-    """A few lines for the main README."""
+    """The table in the main README."""
     cells = [
         [
             f"{row['case']}: {row['ours']}",

@@ -1,4 +1,4 @@
-"""Tables of rows, as Markdown."""
+"""Markdown tables of rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +11,7 @@ NONE = "–"
 
 
 def comparisons(rows: Sequence[Row]) -> str:
-    """A line for each row; columns that are empty in all of them are left out."""
+    """One line per row, without columns that are empty in all rows."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     headings = ["case", "ours", "reference", "ratio", "goal", "floor", *figures]
     cells = [
@@ -33,11 +33,11 @@ def comparisons(rows: Sequence[Row]) -> str:
 
 
 def growth(rows: Iterable[Row], costs: Mapping[str, Sequence[str]]) -> str:
-    """A line for each program that was measured along an axis, and each cost.
+    """One line per cost and program that was measured along an axis.
 
     Args:
-      rows: of which those without an axis are passed over.
-      costs: the names of figures by axis.
+      rows: the rows; those without an axis are ignored.
+      costs: names of figures by axis.
     """
     found: dict[tuple[str, str, str], dict[int, float]] = {}
     for row in rows:
@@ -58,7 +58,7 @@ def growth(rows: Iterable[Row], costs: Mapping[str, Sequence[str]]) -> str:
 
 
 def exponent(n: np.ndarray, cost: np.ndarray) -> float | None:
-    """Slope of log cost over log n in the last two decades; None for one point."""
+    """The slope of log cost over log n in the last two decades; None for one point."""
     last = n >= n.max() / 100
     if last.sum() < 2:
         return None
@@ -66,7 +66,7 @@ def exponent(n: np.ndarray, cost: np.ndarray) -> float | None:
 
 
 def goal(row: Row) -> str:
-    """The limit, and whether it was kept."""
+    """The limit, and whether it was met."""
     if row["limit"] is None:
         return NONE
     return f"{number(row['limit'])}, {'met' if kept(row) else '**missed**'}"
@@ -83,20 +83,20 @@ def number(value: float | None, form: str = ".3g") -> str:
         return NONE
     if form == ".3g" and 0 < abs(value) < 0.001:
         return "< 0.001"
-    # From 1000 on, three digits would come out in exponents.
+    # From 1000 on, three digits would be written with an exponent.
     form = ",.0f" if form == ".3g" and abs(value) >= 999.5 else form
     return format(value, form).replace("-", "−")
 
 
 def spread(value: Quartiles) -> str:
-    """Median, and the quartiles in parentheses; of an exact number, the number."""
+    """The median, with the quartiles in parentheses unless they are equal to it."""
     median, low, high = (number(value[q], ".2f") for q in ("median", "low", "high"))
     exact = value["low"] == value["median"] == value["high"]
     return median if exact else f"{median} ({low}–{high})"
 
 
 def both(value: Sides | None) -> str:
-    """Ours, and the reference's."""
+    """Our figure and that of the reference."""
     if value is None or value[0] is value[1] is None:
         return NONE
     return " / ".join(number(x) for x in value)

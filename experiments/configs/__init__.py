@@ -1,4 +1,4 @@
-"""The studies, one file each; the docstring says how to run one and what came out."""
+"""The studies, one file each. The docstring has the command and the result."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,7 @@ from experiments.study import Study
 
 
 def names() -> list[str]:
-    """Of all studies, as the command line has them."""
+    """The names of all studies, as on the command line."""
     return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
 
 
@@ -16,7 +16,7 @@ def study(name: str) -> Study:
     """The study of that name.
 
     Raises:
-      InputError: if there is none, with the known ones.
+      InputError: if there is none; lists the known ones.
     """
     if name not in names():
         raise unknown("study", name, names())

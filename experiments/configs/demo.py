@@ -1,18 +1,18 @@
-"""How far regularizers hurt, and what DTNH and the steady rule change.
+"""How much regularizers can hurt, and what DTNH and the steady rule change.
 
-Command: ``make demo``, that is ``python -m experiments run demo``. Expected: about
+Command: ``make demo``, which runs ``python -m experiments run demo``. Expected: about
 three minutes on two cores. Result: ``experiments/results/demo``.
 
 A small network is pretrained on a related source (MNIST) and on a corrupted one (MNIST
-with shuffled labels, which it can only memorize), and fine-tuned to scikit-learn's
-digits, three images per class.
+with shuffled labels, which it can only memorize). It is then fine-tuned to
+scikit-learn's digits with three images per class.
 
-What was chosen, and why; none of it by a result of DTNH. Three images per class: there
-L2-SP helps from the related source, at ten it does not. Images of 8x8 pixels: the
-digits' own size, and about three times as fast as 16x16. Random labels rather than
-permuted pixels as the corrupted source: fine-tuning from them ends further below
-training from scratch. λ = 0.1, 1 and 100 for every method and source alike: what a user
-might try who does not tune it.
+The settings, none of which was chosen by a result of DTNH. Three images per class:
+there L2-SP helps from the related source; at ten it does not. Images of 8x8 pixels: the
+native size of the digits, and about three times as fast as 16x16. Random labels, not
+permuted pixels, for the corrupted source: fine-tuning from them ends further below
+training from scratch. λ = 0.1, 1 and 100 for every method and source: values that a
+user might try without tuning.
 """
 
 from experiments.recipe import Recipe

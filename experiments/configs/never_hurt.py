@@ -1,19 +1,19 @@
-"""Is any rule never below plain fine-tuning? The pairs on which defaults were chosen.
+"""Is any rule never below plain fine-tuning? The defaults were chosen on these pairs.
 
 Command: ``python -m experiments run never-hurt``. Expected: half an hour on two cores.
 Result: ``experiments/results/never-hurt``.
 
-Sources from related to corrupted, weights over six decades and three optimizers, with
-three training images per class. ``never-hurt-parts`` takes the steady rule apart on the
-same pairs; ``never-hurt-confirm`` has pairs that were not looked at before the defaults
-stood.
+The sources range from related to corrupted, and the weights from 0.01 to 1000. There
+are three optimizers, and three training images per class. ``never-hurt-parts`` ablates
+the steady rule on the same pairs. ``never-hurt-confirm`` has pairs that were not used
+to choose the defaults.
 """
 
 from experiments.recipe import Recipe
 from experiments.sources import SmallImages
 from experiments.study import Study
 
-# A related task, another task, permuted pixels, and labels without meaning.
+# A related task, another task, permuted pixels, and random labels.
 KINDS = ("", ":rotations", ":permuted-pixels", ":random-labels")
 
 STUDY = Study(

@@ -1,10 +1,10 @@
-"""The same questions on pairs that were not looked at before the defaults stood.
+"""The same questions on pairs that were not used to choose the defaults.
 
 Command: ``python -m experiments run never-hurt-confirm``. Expected: about half an hour
 on two cores. Result: ``experiments/results/never-hurt-confirm``.
 
-Other digits, clothing and animals, with seeds of their own. Run once, at the defaults
-that ``never-hurt`` and ``never-hurt-parts`` gave.
+Other digits, clothing and animals, with new seeds. Run once, with the defaults chosen
+by ``never-hurt`` and ``never-hurt-parts``.
 """
 
 import dataclasses

@@ -1,11 +1,11 @@
-"""What each part of the steady rule does: one changed or left out at a time.
+"""An ablation of the steady rule: one part changed or left out at a time.
 
 Command: ``python -m experiments run never-hurt-parts``. Expected: about ten minutes on
 two cores. Result: ``experiments/results/never-hurt-parts``.
 
-The pairs of ``never-hurt``. That several regularizers are mixed is a part too: single
-ones are in ``never-hurt``. The random direction is a control: another one in each step,
-under the same rule.
+Uses the pairs of ``never-hurt``. Mixing several regularizers is also a part of the
+rule; single regularizers are in ``never-hurt``. The random direction is a control: a
+new one in each step, under the same rule.
 """
 
 import dataclasses

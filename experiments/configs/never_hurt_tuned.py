@@ -3,9 +3,10 @@
 Command: ``python -m experiments run never-hurt-tuned``. Expected: about 20 minutes on
 two cores. Result: none yet.
 
-Every method has four trials, of which three validation images per class choose one:
-learning rates for plain fine-tuning, λ for the others, at the rate that was best for
-plain fine-tuning. The steady rule's own λ is 1: its column shows what choosing does.
+Every method has four trials, and three validation images per class choose one of them.
+The trials are learning rates for plain fine-tuning, and values of λ for the others, at
+the learning rate that was best for plain fine-tuning. The default λ of the steady rule
+is 1: its column shows the effect of tuning.
 """
 
 import dataclasses

@@ -1,13 +1,13 @@
-"""Why does it help to be pulled to features that mean nothing?
+"""Why does a pull to meaningless features help?
 
 Command: ``python -m experiments run never-hurt-why``. Expected: five minutes on two
 cores. Result: ``experiments/results/never-hurt-why``.
 
-Two explanations: even networks that learned random labels, or nothing, hold something
-that is worth keeping; or any steady pull does, as it holds down what few images leave
-undetermined. L2-SP pulls to the network itself, "shuffled" to the same numbers in
-another order, which compute something else but are as large; weight decay to zero; and
-"random" has no aim at all.
+There are two explanations. Even networks that learned random labels, or nothing, may
+hold something worth keeping. Or any steady pull helps, because it shrinks what a few
+images leave undetermined. L2-SP pulls to the pretrained parameters. "shuffled" pulls to
+the same values in another order, which have the same size but compute something else.
+Weight decay pulls to zero, and "random" has no target at all.
 """
 
 import dataclasses

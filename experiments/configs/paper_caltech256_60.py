@@ -1,6 +1,6 @@
 """Caltech-256 at 60 images per class, from ImageNet and from dogs.
 
-Command: ``python -m experiments run paper-caltech256-60``; all else as in
+Command: ``python -m experiments run paper-caltech256-60``. Everything else is as in
 ``paper_caltech256_30``. Result: none yet.
 """
 

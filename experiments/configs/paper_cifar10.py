@@ -1,11 +1,11 @@
 """All of CIFAR-10, enlarged, from ImageNet and from dogs.
 
 Command: ``python -m experiments run paper-cifar10``, with CIFAR-10 and Stanford Dogs as
-TensorFlow Datasets prepares them. With ``--quick``: EfficientNet-Lite0 at 64 pixels, 10
+prepared by TensorFlow Datasets. With ``--quick``: EfficientNet-Lite0 at 64 pixels, 10
 steps.
 
-Expected: not run; the official files cannot be fetched where this was written (the
-study ``photographs`` has a few-shot form of it that was). A cell of 5 seeds takes 2.9
+Expected: not run yet, because the official files were not available (the study
+``photographs`` has a few-shot version that was run). A cell of 5 seeds takes 2.9
 million images through a ResNet-50 and back. Result: none yet.
 """
 

@@ -2,14 +2,13 @@
 
 Command: ``python -m experiments run photographs``, with the archives
 ``101_ObjectCategories.tar.gz`` (Caltech-101) and ``cifar10_jpeg.tar.xz`` (CIFAR-10 as
-JPEG files in ``test/CLASS``, so with JPEG's losses) in ``runs/data/archives``.
-Expected: about 45 minutes on two cores with nothing beside. Result: none yet.
+JPEG files in ``test/CLASS``, so with lossy compression) in ``runs/data/archives``.
+Expected: about 45 minutes on two otherwise idle cores. Result: none yet.
 
-EfficientNet-Lite0 at 64 pixels, of which all up to the sixth stage is frozen and its
-output computed once: what is fine-tuned are the seventh stage, the last convolution and
-the head, 1.1 million numbers. The corrupted source is the same network after its upper
-part has been trained to tell apart images of the other data set by labels that mean
-nothing.
+The network is EfficientNet-Lite0 at 64 pixels. Everything up to the sixth stage is
+frozen, and its output is computed once. The seventh stage, the last convolution and the
+head are fine-tuned: 1.1 million parameters. The corrupted source is the same network
+after its upper part was trained on images of the other data set with random labels.
 """
 
 from experiments.networks import Upper

@@ -1,8 +1,8 @@
-"""Data for the experiments: small sets that packages ship, and photographs.
+"""Data for the experiments: small data sets from packages, and photographs.
 
-``load`` gives the small sets by name, ``photographs`` what TensorFlow Datasets, an
-archive or a folder holds, ``read_folder`` all splits of one's own images. TensorFlow
-itself is not needed.
+``load`` reads small data sets by name. ``photographs`` reads one split from TensorFlow
+Datasets, an archive or a folder. ``read_folder`` reads all splits of a user's own
+images. TensorFlow itself is not needed.
 """
 
 from experiments.data.dataset import Dataset, few_shot, with_test_split

@@ -1,4 +1,4 @@
-"""Caltech-256 and MIT Indoor 67, from the archives that their makers publish."""
+"""Caltech-256 and MIT Indoor 67, from the archives published by their authors."""
 
 import functools
 import re
@@ -11,16 +11,17 @@ from experiments.data import files
 from experiments.data.cache import Contents, Source
 from experiments.errors import InputError
 
-# Strays like 198.spider/RENAME2 and 056.dog/greg/... are not part of the set.
+# Leaves out strays such as 198.spider/RENAME2 and 056.dog/greg/...
 _IMAGE = re.compile(r"(?:.*/)?((?!257)(\d{3})\.[^/]+)/\2_\d{4}\.jpg")
 
 
 def caltech256(names: set[str], *, per_class: int) -> dict[str, tuple[str, str]]:
-    """Split and class of 29,780 photographs of 256 kinds of objects; no clutter.
+    """Split and class of 29,780 photographs in 256 object classes, without clutter.
 
-    The makers give no split: ``per_class`` images of each class are for training, the
-    others for testing. Each class is shuffled by a generator of its own, seeded with 0
-    and the class's rank: the same on every machine, in every order of files.
+    There is no official split: ``per_class`` images of each class are for training, the
+    others for testing. Each class is shuffled by its own generator, seeded with 0 and
+    the rank of the class, so the split does not depend on the machine or the order of
+    the files.
     """
     by_class = defaultdict(list)
     for match in filter(None, map(_IMAGE.fullmatch, sorted(names))):
@@ -35,14 +36,14 @@ def caltech256(names: set[str], *, per_class: int) -> dict[str, tuple[str, str]]
 
 
 def mit_indoor67(names: set[str], *lists: Path) -> dict[str, tuple[str, str]]:
-    """Split and class of 6,700 photographs of rooms, by the official lists."""
+    """Split and class of 6,700 photographs of rooms, from the official lists."""
     assigned = {}
     for split, listing in zip(("train", "test"), lists, strict=True):
         for line in filter(None, map(str.strip, listing.read_text().splitlines())):
             if f"Images/{line}" not in names:
                 raise InputError(f"{listing}: {line} is not in the archive")
             if f"Images/{line}" in assigned:
-                raise InputError(f"{line} is listed twice, at last in {listing}")
+                raise InputError(f"{line} is listed twice, again in {listing}")
             assigned[f"Images/{line}"] = split, line.split("/")[0]
     return assigned
 
@@ -55,7 +56,7 @@ _INDOOR = [
     "http://web.mit.edu/torralba/www/TrainImages.txt",
     "http://web.mit.edu/torralba/www/TestImages.txt",
 ]
-# How many classes there are, how they are read, and from which files.
+# By name: the number of classes, the function that reads them, and the files.
 OWN = {
     "caltech256": (256, functools.partial(caltech256, per_class=30), _CALTECH),
     "caltech256-60": (256, functools.partial(caltech256, per_class=60), _CALTECH),
@@ -64,11 +65,11 @@ OWN = {
 
 
 def own_source(name: str, archives: Path) -> Source:
-    """A set of ``OWN``, whose files are in ``archives`` unless it was decoded already.
+    """A data set of ``OWN``. Its files must be in ``archives``, unless it is cached.
 
     Raises:
-      InputError: from ``open``, if a file is missing, with where it comes from, or if
-        they are damaged or of other classes.
+      InputError: from ``open``, if a file is missing (says where to download it), or
+        if the files are damaged or have other classes.
     """
     expected, assign, urls = OWN[name]
 

@@ -1,7 +1,7 @@
-"""Photographs decoded once: a folder of arrays for each source and size.
+"""A cache of decoded photographs: a folder of arrays for each source and size.
 
-An entry is written under another name and renamed when complete, so that what a killed
-run leaves behind is never taken for one. A lock makes a second process wait.
+An entry is written under another name and renamed when complete, so that the remains of
+a killed run are never taken for an entry. A lock makes a second process wait.
 """
 
 import json
@@ -22,20 +22,21 @@ from experiments.data.dataset import Dataset
 from experiments.data.image import DamagedImage, decode
 from experiments.errors import InputError
 
-# Raised by hand when the code changes what an entry holds.
+# Increase by hand when a change to the code changes the content of an entry.
 VERSION = 2
 
 
-# Split, label, name, and the file or what is in it.
+# Split, label, name, and the file or its content.
 Example = tuple[str, int, str, Path | bytes]
-# Classes, sizes of the splits, images, and what was left out or decided.
+# Classes, sizes of the splits, examples, and notes on what was left out or decided.
 Contents = tuple[Sequence[str], dict[str, int], Iterable[Example], list[str]]
 
 
 class Source(NamedTuple):
-    """Photographs; ``open`` lists them, and may unpack them into a folder it is given.
+    """A source of photographs.
 
-    ``identity`` is what determines the images, as JSON can hold it.
+    ``open`` lists them, and may unpack them into the folder it is given. ``identity``
+    is a JSON value that determines the images.
     """
 
     name: str
@@ -52,14 +53,14 @@ def read(
     warn: Callable[[str], None] = print,
     advanced: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Dataset]:
-    """All splits of a source at ``side`` x ``side`` pixels, mapped from files.
+    """All splits of a source at ``side`` x ``side`` pixels, memory-mapped.
 
     Args:
-      source: what to decode.
+      source: the photographs to decode.
       side: height and width in pixels.
-      cache: folder of the entries.
-      skip_damaged: leave out images that cannot be decoded, which else is an error.
-      warn: is told what was left out, and what was decided where there was a choice.
+      cache: folder of the cache.
+      skip_damaged: leave out images that cannot be decoded, instead of raising.
+      warn: called with notes on what was left out, and what was decided.
       advanced: called with the share of the work that was just done.
     """
     if side < 1:
@@ -69,7 +70,7 @@ def read(
     place = cache / f"{slug}-{side}px-{digests.of_json(description)[:12]}"
     partial = cache / f".{place.name}.partial"
     cache.mkdir(parents=True, exist_ok=True)
-    # The system takes the lock back from a process that dies.
+    # The operating system releases the lock of a process that dies.
     with FileLock(cache / f".{place.name}.lock"):
         if place.exists():
             try:
@@ -112,8 +113,8 @@ def _write(folder: Path, source: Source, side: int, skip_damaged: bool, advanced
         path, shape = folder / f"{split}-images.npy", (size, side, side, 3)
         images[split] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     damaged, lost, examples = [], set(), iter(examples)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL
-        # In batches, since `map` would read all of them ahead.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
+        # In batches, because `map` would read all examples ahead.
         while batch := list(islice(examples, 256)):
             for (split, label, name, _), pixels in zip(
                 batch, pool.map(attempt, batch), strict=True
@@ -129,11 +130,11 @@ def _write(folder: Path, source: Source, side: int, skip_damaged: bool, advanced
         text = f"{len(damaged)} of {total} images of {source.name} are damaged: "
         text += ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
         if not skip_damaged:
-            raise InputError(f"{text}; --skip-damaged leaves them out")
+            raise InputError(f"{text}; pass --skip-damaged to leave them out")
         words = [*words, f"left out: {text}"]
     for split, label in lost:
         if label not in labels[split]:
-            raise InputError(f"{text}; no other is of {classes[label]!r} in {split!r}")
+            raise InputError(f"{text}; none is left of {classes[label]!r} in {split!r}")
     for split, numbers in labels.items():
         np.save(folder / f"{split}-labels.npy", np.asarray(numbers, np.int32))
     about = {"classes": classes, "splits": list(sizes), "words": words}

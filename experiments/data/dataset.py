@@ -1,4 +1,4 @@
-"""The one form in which every experiment gets its images, and few-shot splits."""
+"""The data set type of all experiments, and few-shot splits."""
 
 import dataclasses
 
@@ -12,14 +12,14 @@ class Dataset:
     """Labelled images.
 
     Attributes:
-      images: of the small sets float32 ``[n, height, width, 1]`` in 0..1; photographs
-        uint8 ``[n, side, side, 3]``, mapped from a file, of which only the rows that
-        are asked for are read.
+      images: small images are float32 ``[n, height, width, 1]`` in 0..1. Photographs
+        are uint8 ``[n, side, side, 3]``, memory-mapped, so only the rows in use are
+        read.
       labels: int32 ``[n]``, in 0..classes-1.
-      name: what tables and figures call it.
-      classes: how many classes there are.
-      class_names: by label; empty where they are unknown.
-      held_out: where the set has a test split, the row at which that begins.
+      name: name in tables and figures.
+      classes: number of classes.
+      class_names: names by label; empty if unknown.
+      held_out: the row at which the test split begins, if there is one.
     """
 
     images: np.ndarray
@@ -31,7 +31,7 @@ class Dataset:
 
 
 def with_test_split(train: Dataset, test: Dataset) -> Dataset:
-    """The two splits of a set as one, of which the second is held out."""
+    """Joins two splits into one data set; the second is held out for testing."""
     images = np.concatenate([train.images, test.images])
     labels = np.concatenate([train.labels, test.labels])
     return dataclasses.replace(
@@ -45,21 +45,21 @@ def few_shot(
     """Draws a small training set, ``per_class`` images of each class.
 
     Returns:
-      int32 rows of the training images, and of the images to test on: those that the
-      set holds out, or all others.
+      int32 rows of the training images and of the test images. These are the held-out
+      images of the data set, or else all others.
 
     Raises:
-      InputError: if a class has too few images, or would have none left to test on.
+      InputError: if a class has too few images, or would have no test images left.
     """
     begin = dataset.held_out
     labels = dataset.labels[:begin]
     most = np.bincount(labels, minlength=dataset.classes).min() - (begin is None)
     if not 0 < per_class <= most:
-        why = "so that every class has images to test on"
+        why = "so that every class has test images"
         raise InputError(
             f"cannot take {per_class} images of each class of {dataset.name} for "
-            f"training: at least 1, and at most {most}, "
-            + (why if begin is None else "all that there are")
+            f"training: expected at least 1, and at most {most}, "
+            + (why if begin is None else "the size of the smallest class")
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     ranked = order[np.argsort(labels[order], kind="stable")]

@@ -1,4 +1,4 @@
-"""The files in a folder, or in an archive (tar, gz, xz, bz2, zip) from elsewhere."""
+"""The files in a folder, or in an untrusted archive (tar, gz, xz, bz2, zip)."""
 
 import bz2
 import gzip
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from experiments.errors import InputError
 
-# Photographs do not shrink when packed: CIFAR-10, thumbnails in padded tar blocks, is
-# the worst of the sets here, and grows fivefold.
+# Photographs hardly compress. CIFAR-10, thumbnails in padded tar blocks, is the worst
+# case here and grows fivefold when unpacked.
 MOST_GROWTH, ALWAYS_ALLOWED = 200, 100 * 2**20
 _COMPRESSED = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7": lzma.LZMAFile, b"BZ": bz2.BZ2File}
 
 
 def names(folder: Path) -> list[str]:
-    """Relative names, with ``/``, of the files and, with ``/`` at the end, folders.
+    """Relative names of all files and folders, joined by ``/``; folders end in ``/``.
 
-    What begins with a dot is left out with all that is under it, and so is
-    ``__MACOSX``. Links are followed.
+    Leaves out ``__MACOSX`` and names that begin with a dot, with everything below them.
+    Follows links.
 
     Raises:
-      InputError: if a link leads nowhere or back to where it is, or if a folder cannot
-        be read.
+      InputError: if a link is broken or points to a folder it is in, or if a folder
+        cannot be read.
     """
     try:
         return list(_walk(folder, "", ()))
@@ -47,11 +47,11 @@ def _walk(folder: Path, within: str, above: tuple) -> Iterator[str]:
         elif entry.is_file():
             yield within + entry.name
         elif entry.is_symlink():
-            raise InputError(f"{entry.path} is a link to nothing; remove the link")
+            raise InputError(f"{entry.path} is a broken link; remove the link")
 
 
 def stamps(path: Path) -> list:
-    """Names, and sizes and times of files, which tell in a moment if they changed."""
+    """Names, sizes and times of files, a quick way to see whether they changed."""
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     inside = names(path) if path.is_dir() else [""]
@@ -60,11 +60,11 @@ def stamps(path: Path) -> list:
 
 
 def unpacked(path: Path, scratch: Path) -> Path:
-    """The path if it is a folder, else ``scratch`` with what is in the archive.
+    """The path if it is a folder; an archive is unpacked into ``scratch``.
 
     Raises:
-      InputError: if it is of no known kind, encrypted, damaged or cut short; or unsafe:
-        with names that lead out of it, links, devices, or growth without measure.
+      InputError: if the archive is of an unknown kind, encrypted, damaged or truncated;
+        or unsafe: names that point outside of it, links, devices, or too much growth.
     """
     if path.is_dir():
         return path
@@ -75,13 +75,14 @@ def unpacked(path: Path, scratch: Path) -> Path:
         if head == b"PK":
             _unzip(path, scratch)
         else:
-            # Buffered, as tarfile steps back by a byte: that would decompress it again.
+            # Buffered, because tarfile seeks back by a byte, and unbuffered that would
+            # decompress the file again from the start.
             raw = _COMPRESSED.get(head, io.FileIO)(path)
             with io.BufferedReader(raw, 2**20) as stream:
                 _untar(path, stream, scratch)
     except InputError:
         raise
-    except Exception as error:  # zipfile and tarfile raise whatever they meet
+    except Exception as error:  # zipfile and tarfile raise all kinds of errors
         kinds = "an archive (tar, gz, xz, bz2, zip)"
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} cannot be read as {kinds}: {reason}") from error
@@ -92,12 +93,12 @@ def _unzip(path: Path, scratch: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         total = 0
         for entry in archive.infolist():
-            # Some programs for Windows write backslashes.
+            # Some Windows programs write backslashes.
             entry.filename = entry.filename.replace("\\", "/")
             total += entry.file_size
             _check(path, entry.filename, total)
             if entry.flag_bits & 1:
-                raise InputError(f"{path} is encrypted; unpack it and name the folder")
+                raise InputError(f"{path} is encrypted; unpack it and pass the folder")
             archive.extract(entry, scratch)
 
 
@@ -109,19 +110,20 @@ def _untar(path: Path, stream: io.BufferedReader, scratch: Path) -> None:
             _check(path, member.name, total)
             if not (member.isreg() or member.isdir()):
                 raise InputError(
-                    f"{path}: {member.name} is a link or a device, no file"
+                    f"{path}: {member.name} is a link or a device, not a file"
                 )
             archive.extract(member, scratch, filter="data")
-    # A tar ends with two blocks of zeros; tarfile stops at a bad header as if it had.
-    # It has read the first. Reading on to the end compares the checksum.
+    # A tar ends with two blocks of zeros, but tarfile also stops quietly at a bad
+    # header. It has read the first block, so the second must follow. Reading to the end
+    # makes the decompressor verify its checksum.
     if stream.read(512) != bytes(512):
-        raise InputError(f"{path} is damaged: it ends in the middle")
+        raise InputError(f"{path} is damaged: it is cut short")
     while stream.read(2**20):
         pass
 
 
 def _check(path: Path, name: str, total: int) -> None:
     if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
-        raise InputError(f"{path} is unsafe: the name {name!r} leads out of it")
+        raise InputError(f"{path} is unsafe: the name {name!r} points outside of it")
     if total > max(ALWAYS_ALLOWED, MOST_GROWTH * path.stat().st_size):
         raise InputError(f"{path} is unsafe: it grows more than {MOST_GROWTH} times")

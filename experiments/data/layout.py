@@ -1,4 +1,4 @@
-"""From the names of image files to splits and classes."""
+"""Infers splits and classes from the names of image files."""
 
 import os
 import re
@@ -9,59 +9,60 @@ from typing import Any
 from experiments.data.image import SUFFIXES
 from experiments.errors import InputError
 
-# Tiny ImageNet names the classes of its validation images in such a file.
+# Tiny ImageNet lists the classes of its validation images in this file.
 ANNOTATIONS = "val_annotations.txt"
-# Where systems keep thumbnails and what was thrown away.
+# Folders of operating systems for thumbnails and deleted files.
 _SYSTEM = {"@eadir", "#recycle", "$recycle.bin"}
 _SPLIT = re.compile(
     "(?:(?P<train>train(?:ing)?|trn)"
     "|(?P<validation>val|valid(?:ate|ation)?|dev(?:elopment)?|eval(?:uation)?)"
     "|(?P<test>test(?:ing)?|tst|holdout))(?:set|data|images?|imgs?)?"
 )
-# Of several splits, the first that there is says which classes there are.
+# The first of these splits that exists defines the classes.
 _ORDER = "train", "validation", "test", "all"
 _NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"}
 
-# The names of the folders that lead to a file or folder, outermost first.
+# The names of the folders on the way to a file or folder, outermost first.
 Path = tuple[str, ...]
 
 
 def layout(
     where: str, names: Iterable[str], notes: Mapping[str, str]
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, int]], list[str]]:
-    """Reads splits and classes off the folders that images are in.
+    """Infers splits and classes from the folders of the images.
 
-    Splits are folders beside each other that are called train, val, test or the like,
-    in any case and with the usual additions: ``Training``, ``dev``, ``test_set``,
-    ``val_256``, ``cars_train``. Images elsewhere are left out. Without such folders
-    all images are one split, ``"all"``.
+    Splits are sibling folders named train, val, test or similar, in any letter case and
+    with common additions: ``Training``, ``dev``, ``test_set``, ``val_256``,
+    ``cars_train``. Images outside of them are left out. Without such folders, all
+    images form one split, ``"all"``.
 
-    The classes are those of the training images, or of the first split that there is.
-    Folders around everything make no difference, nor do folders of one name within
-    every class (``n01/images``).
-    If then any image is in a folder of the first level, the folders of the first level
-    are the classes, with all that they hold. If not (``a/abbey/x.jpg``), the classes
-    are the topmost folders that hold images. Other splits' images are of the class that
-    a part of their path names. Images beside the class folders are left out, and so is
-    a split with all images in one folder that is no class.
+    The training split defines the classes, or else the first split that exists. Folders
+    that contain everything are ignored, and so is a folder of the same name within
+    every class (``n01/images``). After that, if any folder of the first level directly
+    contains images, the folders of the first level are the classes, with everything
+    below them. Otherwise (``a/abbey/x.jpg``), the classes are the topmost folders that
+    contain images. Images of other splits belong to the class that is named in a part
+    of their path. Images next to the class folders are left out, and so is a split
+    whose images are all in one folder that is not a class.
 
     Args:
-      where: what was read, for errors.
-      names: of all files, with ``/``, and of all folders, with ``/`` at the end.
+      where: what was read, for error messages.
+      names: names of all files and folders, with ``/``; folders end in ``/``.
       notes: name and text of each ``val_annotations.txt``: lines of file, tab, class.
 
     Returns:
-      The classes, sorted; of each image's name the split and the label; and what was
-      left out, or decided where there was a choice, in words.
+      The sorted classes; the split and the label of each image, by name; and notes on
+      what was left out, or decided where there was a choice.
 
     Raises:
-      InputError: if splits or classes cannot be told, or there are fewer than two; if a
-        folder beside the classes holds no image, which would change their numbers.
+      InputError: if splits or classes are ambiguous, there are fewer than two classes,
+        or a folder next to the classes contains no image, because it may be a class and
+        would change their labels.
     """
     words: list[str] = []
     visible = [x for x in names if _SYSTEM.isdisjoint(x.lower().split("/"))]
     if hidden := {x for x in names if not x.endswith("/")} - set(visible):
-        words.append(f"left out {len(hidden)} files of the system: {some(hidden)}")
+        words.append(f"left out {len(hidden)} system files: {some(hidden)}")
     files = {x: _parts(x)[:-1] for x in visible if not x.endswith("/")}
     images = {x: files[x] for x in files if _suffix(x).lower() in SUFFIXES}
     others = [x for x in files if x not in images and not x.endswith(ANNOTATIONS)]
@@ -86,7 +87,7 @@ def layout(
             split[folder] = "all", folder
         elif folder[:depth] == root and splits.keys() & folder[depth : depth + 1]:
             split[folder] = splits[folder[depth]], folder[depth + 1 :]
-    leave_out(set(images.values()) - set(split), "outside of the splits")
+    leave_out(set(images.values()) - set(split), "outside the splits")
     listed = _listed(images, notes)
     inside: dict[str, dict[Path, Path]] = defaultdict(dict)
     for folder in {folder for x, folder in images.items() if x not in listed}:
@@ -98,8 +99,8 @@ def layout(
         if of == main and path not in taken and path[:-1] in levels:
             held = _kinds(x for x in others if files[x] == folder)
             raise InputError(
-                f"{where}: {'/'.join(folder)} is beside the classes, but no image "
-                f"that can be read ({held}) is in it; remove it, or add images"
+                f"{where}: {'/'.join(folder)} is next to the class folders, but has no "
+                f"image that can be read ({held}); remove it, or add images"
             )
     classes = tuple(sorted(set(named.values())))
     label: dict[Path, str | None] = {}
@@ -111,14 +112,14 @@ def layout(
             leave_out(strange, f"of {name!r}, which have no labels")
         elif name != main and (extra := {"/".join(paths[x]) for x in strange} - {""}):
             raise InputError(
-                f"{where}: {name!r} has classes that {main!r} has not: {some(extra)}"
+                f"{where}: {name!r} has classes that {main!r} lacks: {some(extra)}"
             )
-        leave_out(strange, "beside the class folders")
+        leave_out(strange, "next to the class folders")
         label |= found
     if extra := set(listed.values()) - set(classes):
         raise InputError(f"{where}: {ANNOTATIONS} names unknown classes: {some(extra)}")
     if unread := [x for x in others if files[x] in label]:
-        words.append(f"left out files that are no images: {_kinds(unread)}")
+        words.append(f"left out files that are not images: {_kinds(unread)}")
     number: dict[str | None, int] = {name: rank for rank, name in enumerate(classes)}
     place = {
         image: (split[folder][0], number[listed.get(image) or label[folder]])
@@ -128,7 +129,7 @@ def layout(
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first few names, in order."""
+    """The first few names in sorted order."""
     ordered = sorted(names)
     return ", ".join(ordered[:most]) + ", ..." * (len(ordered) > most)
 
@@ -151,7 +152,7 @@ def _kinds(files: Iterable[str]) -> str:
 
 
 def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]]:
-    """The folder that holds the splits, and which split each folder in it is."""
+    """The folder that contains the splits, and the split of each folder in it."""
     groups: dict[tuple[Path, frozenset[str]], dict[str, str]] = defaultdict(dict)
     for parent, name in {(x[:n], x[n]) for x in folders for n in range(len(x))}:
         words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).lower())
@@ -161,7 +162,7 @@ def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]
             groups[parent, rest][name] = str(matches[0].lastgroup)
 
     def alone(parent: Path, names: Collection[str]) -> bool:
-        # A class may be called train. It is a split if only it has class folders.
+        # A class may be named "train". It is a split if only it has class folders.
         n = len(parent)
         return all(
             x[:n] == parent and (len(x) > n + 1) == (len(x) > n and x[n] in names)
@@ -180,23 +181,23 @@ def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]
         shown = some(
             "/".join((*x, y)) for (x, _), names in found.items() for y in names
         )
-        raise InputError(f"{where} holds several sets' splits: {shown}")
+        raise InputError(f"{where} has the splits of several data sets: {shown}")
     for (parent, _), names in found.items():
         return parent, names
     return (), {}
 
 
 def _classes(where: str, paths: set[Path], words: list[str]):
-    """The class of each path, and the paths that classes are in.
+    """The class of each path, and the paths that contain the class folders.
 
-    Paths beside the class folders are missing.
+    Paths next to the class folders are missing.
     """
     while len(paths) > 1 and (common := _common(paths)) in paths:
         paths = paths - {common}
     base = len(_common(paths)) - (len(paths) == 1)
     if base < 0:
-        raise InputError(f"{where}: the images are in no folder that names their class")
-    # What they end in alike is left out too, but not all of any.
+        raise InputError(f"{where}: the images are not in folders named by class")
+    # A common ending is left out too, but no path is left empty.
     alike = len(_common(path[::-1] for path in paths)) if len(paths) > 1 else 0
     end = min(alike, min(map(len, paths)) - base - 1)
     short = {path: path[base : len(path) - end] for path in paths}
@@ -206,7 +207,7 @@ def _classes(where: str, paths: set[Path], words: list[str]):
         ends |= {x[:1] for x in ends}
     if inner:
         what = "parts of a class" if first else "the classes"
-        words.append(f"folders that are read as {what}: {inner}")
+        words.append(f"folders read as {what}: {inner}")
     tops = {
         path: next(x[:n] for n in range(1, 1 + len(x)) if x[:n] in ends)
         for path, x in short.items()
@@ -214,21 +215,21 @@ def _classes(where: str, paths: set[Path], words: list[str]):
     named = {path: "/".join(top) for path, top in tops.items()}
     if len(set(named.values())) == 1:
         raise InputError(
-            f"{where} holds one class, {min(named.values())!r}; expected two or more, "
-            "each in a folder of its own"
+            f"{where} has one class, {min(named.values())!r}; expected two or more, "
+            "each in its own folder"
         )
     return named, {path[:base] + top[:-1] for path, top in tops.items()}
 
 
 def _known(path: Path, classes: Collection[str]) -> str | None:
-    """The class that a part of the path names."""
+    """The class named by a part of the path."""
     n = len(path)
     parts = ("/".join(path[i:j]) for i in range(n) for j in range(n, i, -1))
     return next((part for part in parts if part in classes), None)
 
 
 def _listed(images: Mapping[str, Path], notes: Mapping[str, str]) -> dict[str, str]:
-    """Tiny ImageNet: ``val/images/val_0.JPEG`` is listed in ``val/``, as its name."""
+    """Classes from Tiny ImageNet's lists: ``val/`` lists ``val/images/val_0.JPEG``."""
     classes = {
         (*_parts(note)[:-1], line.split("\t")[0]): line.split("\t")[1]
         for note, text in notes.items()

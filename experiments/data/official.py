@@ -1,4 +1,4 @@
-"""Photographs that TensorFlow Datasets prepared; NumPy alone reads its array_record."""
+"""Photographs prepared by TensorFlow Datasets, read as array_record without it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,10 @@ from absl import logging
 from experiments.data.cache import Contents, Example, Source
 from experiments.errors import InputError
 
-# It warns of every data set that is not prepared yet, which is no news here.
+# It warns about every data set that is not prepared yet, which we report ourselves.
 logging.set_verbosity(logging.ERROR)
 
-# The split to test on; it is "validation" where "test" has no public labels.
+# The test split. It is "validation" if "test" has no public labels.
 OFFICIAL = {
     "caltech101": "test", "cifar10": "test", "cifar100": "test",
     "food101": "validation", "imagenet2012": "validation",
@@ -24,7 +24,7 @@ OFFICIAL = {
 
 
 def official_source(name: str, data_dir: Path) -> Source:
-    """A set of ``OFFICIAL``; if it is not under ``data_dir``, ``open`` says how."""
+    """A data set of ``OFFICIAL``. If it is missing, ``open`` says how to prepare it."""
     builder: Any = tfds.builder(
         name, data_dir=str(data_dir), file_format="array_record"
     )
@@ -32,9 +32,10 @@ def official_source(name: str, data_dir: Path) -> Source:
     def open_(_: Path) -> Contents:
         if not builder.is_prepared():
             raise InputError(
-                f"{name} is not prepared under {data_dir}; once, where TensorFlow is "
-                f"installed: tfds build {name} --file_format=array_record --data_dir="
-                f"{data_dir}. Or name an archive of CLASS/x.jpg files: folder:PATH"
+                f"{name} is not prepared under {data_dir}; run this once, where "
+                f"TensorFlow is installed: tfds build {name} "
+                f"--file_format=array_record --data_dir={data_dir}. Or pass an archive "
+                "of CLASS/x.jpg files: folder:PATH"
             )
         theirs = {"train": "train", "test": OFFICIAL[name]}
         if "validation" in builder.info.splits.keys() - theirs.values():

@@ -1,4 +1,4 @@
-"""Photographs by name, or in a folder or an archive of one's own."""
+"""Photographs by name, or from a user's own folder or archive."""
 
 import os
 from collections import Counter
@@ -20,18 +20,18 @@ def read_folder(
 ) -> dict[str, Dataset]:
     """All splits of the images in a folder or an archive (tar, gz, xz, bz2, zip).
 
-    ``layout.layout`` tells how splits and classes are read off the folders that the
-    images are in, ``image.decode`` how they become squares.
+    ``layout.layout`` describes how splits and classes are inferred from the folders,
+    and ``image.decode`` how images become squares.
 
     Args:
       path: the folder or the archive.
       side: height and width in pixels.
-      cache: folder of the decoded images, which are found there the next time.
+      cache: folder of the decoded images, which are reused the next time.
       **options: ``skip_damaged``, ``warn`` and ``advanced``, see ``cache.read``.
 
     Returns:
-      ``"train"`` and, where there are any, ``"validation"`` and ``"test"``; or
-      ``"all"`` alone. Labels mean the same in each.
+      ``"train"`` and, if they exist, ``"validation"`` and ``"test"``; or only
+      ``"all"``. All splits share their labels.
 
     Raises:
       InputError: if files, splits or classes cannot be read, or images are damaged.
@@ -52,12 +52,12 @@ def photographs(
 
     Args:
       name: a key of ``official.OFFICIAL`` or ``builders.OWN``, or ``"folder:PATH"``
-        with a folder or an archive of one's own.
-      split: ``"train"``, ``"test"``, ``"validation"``, as far as there are; ``"all"``
-        where the source has no splits, to be split by ``few_shot``.
+        with the path of a folder or an archive.
+      split: ``"train"``, ``"test"`` or ``"validation"``, if the source has it; or
+        ``"all"`` if the source has no splits, to be split by ``few_shot``.
       side: height and width in pixels.
-      folder: of all data: makers' archives in ``archives``, what was decoded in
-        ``arrays``.
+      folder: data folder, with downloaded archives in ``archives`` and decoded images
+        in ``arrays``.
       tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
       **options: see ``read_folder``.
     """
@@ -65,7 +65,8 @@ def photographs(
     if name.startswith(OWN_FILES):
         source = _source(Path(name.removeprefix(OWN_FILES)).expanduser())
     else:
-        # Here, since this import takes two seconds, and one's own files do without.
+        # Imported here because it takes two seconds and the user's own files need
+        # neither.
         from experiments.data.builders import OWN, own_source
         from experiments.data.official import OFFICIAL, official_source
 

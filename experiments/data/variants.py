@@ -1,4 +1,4 @@
-"""Ways to change a data set: its size, or what pretraining on it is worth."""
+"""Changes a data set: its size, or how useful it is for pretraining."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ def resize(dataset: Dataset, side: int) -> Dataset:
 
 
 def permute_pixels(dataset: Dataset, seed: int = 0) -> Dataset:
-    """The pixels in one random order, the same in every image: no local structure."""
+    """Permutes the pixels, equally in every image, which destroys local structure."""
     n, height, width, channels = dataset.images.shape
     order = np.random.default_rng(seed).permutation(height * width)
     images = dataset.images.reshape(n, -1, channels)[:, order]
@@ -27,13 +27,13 @@ def permute_pixels(dataset: Dataset, seed: int = 0) -> Dataset:
 
 
 def random_labels(dataset: Dataset, seed: int = 0) -> Dataset:
-    """The labels shuffled among the images: class counts stay, their meaning goes."""
+    """Shuffles the labels among the images. The class counts stay the same."""
     labels = np.random.default_rng(seed).permutation(dataset.labels)
     return replace(dataset, labels=labels, name=f"{dataset.name}, random labels")
 
 
 def rotations(dataset: Dataset, seed: int = 0) -> Dataset:
-    """Rotation prediction: the class is by how many quarters an image is turned."""
+    """Rotation prediction: the label is the number of quarter turns of the image."""
     turns = np.random.default_rng(seed).integers(0, 4, len(dataset.labels))
     images = np.stack(list(map(np.rot90, dataset.images, turns)))
     names = ("upright", "90°", "180°", "270°")

@@ -1,1 +1,1 @@
-"""The commands ``finetune`` and ``predict``: a network for images of one's own."""
+"""The commands ``finetune`` and ``predict``: a network for the user's own images."""

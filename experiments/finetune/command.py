@@ -39,61 +39,61 @@ from experiments.training.interruption import Interrupted
 from experiments.training.job import CHUNKS, Job
 from experiments.training.loop import fit
 
-# Stages from the input that stay frozen by default.
+# Default number of frozen stages, counted from the input.
 FROZEN = {"efficientnet-lite0": 6}
 FROZEN_OF_RESNETS = 3
-# How long to train by default.
+# Default length of training.
 LEAST_STEPS, PASSES = 100, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """Fine-tune a pretrained network to images of your own, and see what DTNH changes.
+    """Fine-tune a pretrained network to your own images, and see what DTNH changes.
 
     FOLDER has one folder of images per class, or train/ val/ test/ with such folders.
     Trains by plain fine-tuning and by the steady rule of DTNH, chooses between them on
-    validation images, and writes report.html and the network, for `predict`. Run again,
-    an interrupted run resumes.
+    validation images, and writes report.html and the network, for `predict`. To resume
+    an interrupted run, run the same command again.
     """
 
     folder: Positional[Path]
     """Folder, zip or tar file with the images."""
     out: Path | None = None
-    """Folder of the run, by default runs/finetune/FOLDER; made where it is missing."""
+    """Folder of the run, by default runs/finetune/FOLDER; created if missing."""
     cache: Path = Path("runs/cache")
-    """Folder for decoded images and what the frozen part makes of them."""
+    """Folder for decoded images and the outputs of the frozen part."""
     network: str = "efficientnet-lite0"
-    """efficientnet-lite0, resnet18, resnet34, resnet50 or resnet101."""
+    """efficientnet-lite0, resnet18, resnet50 or resnet101."""
     weights: Path | None = None
-    """Weight file of the network; by default of a package, or the Hugging Face hub."""
+    """Weight file; by default from a package or the Hugging Face hub."""
     frozen: Annotated[int | None, arg(name="from")] = None
-    """Stages from the input that stay frozen; 0 to train the whole network."""
+    """Number of frozen stages, counted from the input; 0 trains the whole network."""
     side: int = 160
-    """Height and width in pixels of what the network sees of an image."""
+    """Height and width in pixels of the crop that the network sees."""
     steps: int | None = None
     """Updates; by default 100, or 5 passes over the images if that is more."""
     batch_size: int = 32
-    """Images in an update."""
+    """Images per update."""
     learning_rate: float = 0.003
     """Step size of SGD with momentum 0.9."""
     seeds: int = 3
-    """Repetitions, at least 2: the head, the order, and what is held out vary."""
+    """Repetitions, at least 2. Seeds vary the head, the order and held-out images."""
     skip_damaged: bool = False
     """Leave out images that cannot be read, with a warning."""
     layout: Literal["data", "fsdp"] = "data"
-    """On several devices, each has the whole state, or (fsdp) its share of it."""
+    """How devices share the state: each has all of it (data) or a part (fsdp)."""
     tensorboard: bool = False
-    """Write loss, conflict and pull for TensorBoard, into tensorboard/ in the run."""
+    """Write loss, conflict and pull for TensorBoard to tensorboard/ in the run."""
     distributed: bool = False
-    """Join the other processes of this run, one per host, as JAX detects them."""
+    """Join the other processes of this run, one per host, as detected by JAX."""
     quiet: bool = False
-    """Print the result alone, no progress."""
+    """Print only the result, no progress."""
 
     def __call__(self, console: Console) -> None:
         if self.distributed:
             devices.join()
         self.check()
-        if jax.process_index() > 0:  # the first one speaks for all
+        if jax.process_index() > 0:  # only the first process prints
             console = Console(quiet=True)
         reporter = Reporter(console, self.quiet)
         try:
@@ -110,7 +110,7 @@ class Finetune:
 
     @property
     def spec(self) -> Upper:
-        """The network, its classes aside."""
+        """The network, without its classes."""
         stages = [name for name in stages_of(self.network) if name != "pooled"]
         frozen = FROZEN.get(self.network, FROZEN_OF_RESNETS)
         frozen = frozen if self.frozen is None else self.frozen
@@ -125,7 +125,7 @@ class Finetune:
 
     @property
     def recipe(self) -> Recipe:
-        """How to train, but for what depends on the number of images."""
+        """How to train, except for what depends on the number of images."""
         return Recipe(
             LEAST_STEPS if self.steps is None else self.steps,
             self.batch_size,
@@ -134,7 +134,7 @@ class Finetune:
         )
 
     def check(self) -> None:
-        """Raises an ``InputError`` for what can be seen to be wrong before any work."""
+        """Raises an ``InputError`` for anything wrong that shows before any work."""
         if self.network not in NETWORKS:
             raise unknown("network", self.network, NETWORKS)
         for name, least in {"side": 32, "seeds": 2}.items():
@@ -144,7 +144,7 @@ class Finetune:
                 )
         if (self.place / saved.FOLDER / saved.ABOUT).exists():
             raise InputError(
-                f"{self.place} holds a finished run: see report.html there, give "
+                f"{self.place} holds a finished run: see report.html there, pass "
                 "another --out, or remove it"
             )
         if self.weights is not None and not self.weights.is_file():
@@ -155,7 +155,7 @@ class Finetune:
 
 
 def run(config: Finetune, reporter: Reporter) -> None:
-    """The run, from top to bottom.
+    """Runs the command, from the images to the report.
 
     Raises:
       InputError: if the images cannot be used, or the folder holds another run.
@@ -166,7 +166,7 @@ def run(config: Finetune, reporter: Reporter) -> None:
     spec = dataclasses.replace(config.spec, classes=target.dataset.classes)
     body = spec.pretrained()
     seeds = jax.tree.map(lambda x: np.broadcast_to(x, (config.seeds, *x.shape)), body)
-    # To the last step: on a few validation images, the best step is chance.
+    # Train to the last step: with few validation images, the best step is random.
     pair = cell.pair(spec, seeds, dataclasses.replace(target, validation=None))
     recipe = _recipe(config, target, pixels.train.shape[1])
     settings = _settings(config, target, recipe)
@@ -205,7 +205,7 @@ def _live(config: Finetune, folder: str) -> live.Live | None:
 
 
 def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Target]:
-    """The task, with images as pixels, and as the network takes them."""
+    """The task twice: with images as pixels, and as the network takes them."""
     read = round(MARGIN * config.side)
     with reporter.study(1), reporter.task("reading images", 1) as advanced:
         splits = read_folder(
@@ -223,16 +223,16 @@ def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Tar
 
 
 def _recipe(config: Finetune, target: cell.Target, images: int) -> Recipe:
-    """How to train on so many images, each seen in several views."""
+    """How to train on this many images, each seen in several views."""
     batch_size = min(config.batch_size, target.train.shape[1])
     passes = -(-PASSES * images // batch_size)
-    # A multiple of the chunks, so that there is something to show and to save.
+    # A multiple of the number of chunks, so that the run shows and saves progress.
     steps = config.steps or max(LEAST_STEPS, CHUNKS * -(-passes // CHUNKS))
     return dataclasses.replace(config.recipe, steps=steps, batch_size=batch_size)
 
 
 def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str, Any]:
-    """What determines the numbers, as JSON can hold it."""
+    """A JSON object with everything that determines the result."""
     free = ("folder", "out", "cache", "weights", "steps", "skip_damaged")
     free += ("layout", "distributed", "tensorboard", "quiet")
     fields = dataclasses.asdict(config)
@@ -245,7 +245,7 @@ def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str
 
 
 def _record(config: Finetune, job: Job, one: Outcome) -> dict[str, Any]:
-    """The line of ``cells.jsonl``."""
+    """The line in ``cells.jsonl``."""
     recipe, weight = job.recipe, None if one.method.rule is None else WEIGHT
     place = Place(config.network, job.dataset.name, recipe.optimizer, recipe.batch_size)
     setting = Setting(place, recipe.learning_rate, one.name, weight)
@@ -263,9 +263,8 @@ def _write(config, spec, pixels, outcomes, settings) -> None:
         "preprocessing": {
             "resize": round(MARGIN * config.side),
             "crop": config.side,
-            "note": "the shorter side is resized to `resize` pixels (bicubic), the "
-            "middle square of `crop` pixels is taken; uint8 RGB, normalized inside "
-            "the network",
+            "note": "resize the shorter side to `resize` pixels (bicubic), crop the "
+            "middle square of `crop` pixels; uint8 RGB, normalized inside the network",
         },
         "method": chosen.name,
         "weight": None if chosen.method.rule is None else WEIGHT,

@@ -1,4 +1,4 @@
-"""The methods that are compared, what each came to, and which is chosen."""
+"""The methods that are compared, the result of each, and which one is chosen."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from experiments.training.job import Job
 from experiments.training.loop import Fitted
 from experiments.training.names import flatten
 
-# Plain fine-tuning, and the steady rule with what needs no second backward pass and
-# with all that there is. λ hardly matters: the rule caps what it does.
+# Plain fine-tuning, and the steady rule with the regularizers that need no second
+# backward pass, or with all of them. λ hardly matters: the rule caps its effect.
 METHODS = PLAIN, "l2-sp+l2/steady", "kd+l2-sp+l2/steady"
 WEIGHT = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one method came to, over ``S`` seeds.
+    """The result of one method over ``S`` seeds.
 
     Attributes:
-      name: of the method.
-      steps: updates.
-      fitted: the networks.
-      answers: on the test images, probabilities ``[S, m, classes]``.
-      record: as ``cells.jsonl`` has it, accuracies in percent.
+      name: name of the method.
+      steps: number of updates.
+      fitted: the trained networks.
+      answers: probabilities ``[S, m, classes]`` on the test images.
+      record: the record in ``cells.jsonl``, with accuracies in percent.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def words(self) -> str:
-        """What the method is, for people who do not know its parts."""
+        """A name of the method for users who do not know its parts."""
         if self.method.rule is None:
             return self.method.label
         return f"DTNH ({self.method.regularizer})"
@@ -59,12 +59,12 @@ class Outcome:
 
     @property
     def seed(self) -> int:
-        """The seed that is best on validation images, the first of equals."""
+        """The seed with the highest validation accuracy, the first one if tied."""
         return int(np.argmax(self.record["validation"]))
 
 
 def outcome(name: str, job: Job, fitted: Fitted, target: Target) -> Outcome:
-    """What a method came to on the validation and the test images of ``target``."""
+    """Evaluates a method on the validation and test images of ``target``."""
 
     def answers(members: np.ndarray) -> np.ndarray:
         crop = job.recipe.crop
@@ -79,12 +79,12 @@ def outcome(name: str, job: Job, fitted: Fitted, target: Target) -> Outcome:
 
 
 def choose(outcomes: Sequence[Outcome]) -> Outcome:
-    """The best on validation images, the first of equals: plain fine-tuning leads."""
+    """The best on validation images. If tied, the first: plain fine-tuning leads."""
     return max(outcomes, key=lambda one: one.validation.mean)
 
 
 def sentence(outcomes: Sequence[Outcome], images: int) -> str:
-    """What was found, in a sentence or two."""
+    """The finding, in a sentence."""
     plain, best = outcomes[0], choose(outcomes)
     other = max(outcomes[1:], key=lambda one: one.validation.mean)
     first, second = (best, plain) if best is not plain else (plain, other)
@@ -97,7 +97,7 @@ def sentence(outcomes: Sequence[Outcome], images: int) -> str:
 
 
 def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[str]:
-    """What is wrong with the result, if anything."""
+    """Warnings about the result, if any."""
     found = []
     labels = job.dataset.labels[test]
     chance = np.mean([np.bincount(row).max() / row.size for row in labels])
@@ -105,9 +105,9 @@ def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[st
     for one in outcomes:
         if one.accuracy.mean / 100 < chance + 2 * noise:
             found.append(
-                f"{one.words} cannot be told from chance: {one.accuracy.percent}, and "
-                f"{100 * chance:.1f} % for the largest class alone; try another "
-                "--learning-rate or more --steps"
+                f"{one.words} cannot be told from chance: {one.accuracy.percent}, but "
+                f"{100 * chance:.1f} % for always answering the largest class; try "
+                "another --learning-rate or more --steps"
             )
     before, after = (
         {name: np.asarray(x) for name, x in _body(params).items()}
@@ -115,8 +115,8 @@ def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[st
     )
     if all(np.array_equal(before[name], after[name]) for name in before):
         found.append(
-            "no gradient reached the body, the network below its head: it did not "
-            "change in plain fine-tuning"
+            "no gradient reached the body (the network below its head): plain "
+            "fine-tuning did not change it"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What a run measures while it trains, for TensorBoard."""
+"""Writes the measurements of a run for TensorBoard while it trains."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.training.loop import Progress
 
 
 def check() -> None:
-    """Raises an ``InputError`` where the package is missing."""
+    """Raises an ``InputError`` if the package is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise InputError(
             "--tensorboard needs the package tensorboardX: pip install "
@@ -19,16 +19,16 @@ def check() -> None:
 
 
 class Live:
-    """Writes event files into a folder: the means over seeds, after every piece."""
+    """Writes event files to a folder: the means over seeds, after every piece."""
 
     def __init__(self, folder: Path):
-        from tensorboardX import SummaryWriter  # only those have it who ask for it
+        from tensorboardX import SummaryWriter  # optional dependency
 
         self._writer = SummaryWriter(str(folder))
 
     def __call__(self, step: int, progress: Progress) -> None:
         trace = progress.trace
-        at = np.flatnonzero(np.isfinite(trace.loss[0]))[-1]  # the last measured
+        at = np.flatnonzero(np.isfinite(trace.loss[0]))[-1]  # the last point so far
         self._writer.add_scalar("loss", trace.loss[:, at].mean(), step)
         if trace.cosine is not None:
             self._writer.add_scalar("conflict", trace.conflict[:, at].mean(), step)

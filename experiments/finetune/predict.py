@@ -16,18 +16,18 @@ from experiments.training import augment
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Print the classes of images, by a network that `finetune` made."""
+    """Classify images with a network made by `finetune`, and print the classes."""
 
     run: Positional[Path]
-    """Folder that `finetune` wrote."""
+    """Folder written by `finetune`."""
     images: Positional[tuple[Path, ...]]
     """Image files."""
     top: int = 3
-    """How many classes to print for each image."""
+    """Number of classes to print for each image."""
 
     def __call__(self, console: Console) -> None:
         if not self.images:
-            raise InputError("expected one image or more")
+            raise InputError("expected at least one image")
         if self.top < 1:
             raise InputError(f"top must be at least 1, got {self.top}")
         network = load(self.run)
@@ -36,7 +36,7 @@ class Predict:
         found = network.probabilities(augment.middle(images, network.side))
         table = Table(box=None)
         for name in ("image", "class", "probability"):
-            table.add_column(name, overflow="fold")  # a path is never cut
+            table.add_column(name, overflow="fold")  # never truncate a path
         for path, shares in zip(self.images, found, strict=True):
             for i, k in enumerate(np.argsort(-shares)[: self.top]):
                 name = str(path) if i == 0 else ""

@@ -1,4 +1,4 @@
-"""The page ``report.html``: what a run found, in one file."""
+"""The page ``report.html``: the results of a run, in one file."""
 
 import base64
 import io
@@ -17,16 +17,17 @@ from experiments.finetune.compared import Outcome, choose, sentence
 from experiments.provenance import in_words
 from experiments.statistics import difference
 
-# More classes than this make a matrix that nobody reads: then only the confusions.
+# With more classes, the matrix is unreadable: list only the most frequent confusions.
 MOST_CLASSES = 25
 MISTAKES = 12
-# Of the pictures on the page, in pixels.
+# Side of the pictures on the page, in pixels.
 SIDE = 112
 
 CONFLICT = (
-    "Cosine of the regularizer gradient and the average of the steps before: below 0 "
-    "(dark) they are in conflict, and the rule removes what opposes those steps. Pull: "
-    "length of what is left of the regularizer, compared with the optimizer's step."
+    "Cosine: between the regularizer gradient and the average of the previous steps. "
+    "Below 0 (dark) they are in conflict, and the rule removes the component that "
+    "opposes those steps. Pull: the length of the remaining regularizer, compared with "
+    "the optimizer's step."
 )
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto;
@@ -60,8 +61,8 @@ def write(
     Args:
       out: folder of the run.
       pixels: the task, with the images as they were read.
-      outcomes: of the methods, plain fine-tuning first.
-      about: what is saved beside the network.
+      outcomes: the outcomes of the methods, plain fine-tuning first.
+      about: the description saved with the network.
     """
     chosen, classes = choose(outcomes), about["classes"]
     ruled = chosen if chosen.method.rule else choose(outcomes[1:])
@@ -72,7 +73,7 @@ def write(
         f"<p class='lead'>{escape(found[0].upper() + found[1:])}.</p>",
         _accuracies(outcomes, images),
         "<h2>Which classes are confused</h2>",
-        f"<p class='note'>Test images as {escape(chosen.words)} classifies them, over "
+        f"<p class='note'>Test images as classified by {escape(chosen.words)}, over "
         "all seeds.</p>",
         _confusions(chosen, pixels, classes),
         "<h2>The most confident mistakes</h2>",

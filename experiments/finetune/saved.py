@@ -1,4 +1,4 @@
-"""A fine-tuned network in a folder, with all that is needed to use it."""
+"""A fine-tuned network in a folder, with everything needed to use it."""
 
 import dataclasses
 import json
@@ -17,12 +17,12 @@ FOLDER, ABOUT, PARAMS = "network", "about.json", "params"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Saved:
-    """A whole network, its lower part included.
+    """A whole network, including its lower part.
 
     Attributes:
-      spec: which network.
+      spec: the network.
       params: its parameters.
-      about: what ``about.json`` says: classes, preprocessing, provenance.
+      about: content of ``about.json``: classes, preprocessing, provenance.
     """
 
     spec: Upper
@@ -39,9 +39,9 @@ class Saved:
         return self.about["preprocessing"]["crop"]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of uint8 images ``[n, side, side, 3]``, float32 ``[n, classes]``."""
+        """Probabilities ``[n, classes]`` for uint8 images ``[n, side, side, 3]``."""
 
-        @jax.jit  # operation by operation, a network takes longer than to compile
+        @jax.jit  # compiling is faster than running the network op by op
         def run(params: Params, images: jax.Array) -> jax.Array:
             return jax.nn.softmax(logits(self.spec.build(params), images))
 
@@ -49,25 +49,25 @@ class Saved:
 
 
 def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
-    """Writes the network that ``spec``, of an upper part, and ``params`` describe.
+    """Writes a whole network, given its upper part.
 
     Args:
       out: folder of the run.
-      spec: with the stage after which the upper part starts.
-      params: of the upper part.
-      about: classes, preprocessing and provenance, as JSON can hold them.
+      spec: the upper part, with the stage after which it starts.
+      params: parameters of the upper part.
+      about: classes, preprocessing and provenance, as a JSON object.
     """
     whole = dataclasses.replace(spec, start=None).pretrained()
     whole = {**params, "body": {**whole["body"], **params["body"]}}
     folder = (out / FOLDER).resolve()
-    # Orbax would wait for the other processes of this run, which do not save.
+    # Otherwise Orbax waits for the other processes of this run, which do not save.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
     with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
         checkpointer.save(folder / PARAMS, jax.tree.map(np.asarray, whole), force=True)
     about = {"network": spec.network, **about}
-    # Written last: a folder without it was cut short.
+    # Written last, so that a folder without it is known to be incomplete.
     (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False))
 
 
@@ -80,8 +80,8 @@ def load(run: Path) -> Saved:
     folder = (run / FOLDER).resolve()
     if not (folder / ABOUT).exists():
         raise InputError(
-            f"{run} has no {FOLDER}/{ABOUT}: expected the folder of a run of "
-            "`finetune` that has ended"
+            f"{run} has no {FOLDER}/{ABOUT}: expected the folder of a finished run of "
+            "`finetune`"
         )
     about = described(folder / ABOUT)
     spec = Upper(about["network"], None, len(about["classes"]))
@@ -89,17 +89,17 @@ def load(run: Path) -> Saved:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore(folder / PARAMS, like)
-    except Exception as error:  # Orbax raises whatever its parsers meet
+    except Exception as error:  # Orbax raises all kinds of errors
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{folder / PARAMS} cannot be read: {first}") from error
     return Saved(spec, params, about)
 
 
 def described(path: Path) -> dict[str, Any]:
-    """What an ``about.json`` says.
+    """Reads an ``about.json``.
 
     Raises:
-      InputError: if it is damaged, or lacks what is needed.
+      InputError: if it is damaged or incomplete.
     """
     try:
         about = json.loads(path.read_text())

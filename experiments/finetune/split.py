@@ -1,4 +1,4 @@
-"""Which of one's own images train, which choose, and which test."""
+"""Splits the user's own images into training, validation and test images."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,8 +8,8 @@ from experiments.cell import Target
 from experiments.data import Dataset
 from experiments.errors import InputError
 
-# Where a folder does not say, one image in so many of each class, and at least one, is
-# held out to validate on, and as many to test on.
+# If a folder has no such split, one in this many images of each class, and at least
+# one, is held out for validation, and as many for testing.
 ONE_IN = 5
 HELD_OUT = "validation", "test"
 
@@ -17,20 +17,20 @@ HELD_OUT = "validation", "test"
 def split(
     splits: Mapping[str, Dataset], seeds: int, say: Callable[[str], None]
 ) -> Target:
-    """The target task of the splits that a folder has; each seed draws what is missing.
+    """The target task from the splits of a folder. Each seed draws the missing splits.
 
     Args:
-      splits: ``"train"``, ``"validation"``, ``"test"``, as far as there are, or
+      splits: those of ``"train"``, ``"validation"`` and ``"test"`` that exist, or
         ``"all"``; they share their classes.
-      seeds: how many times to draw.
-      say: is told how many images there are of each kind, and which were drawn.
+      seeds: number of draws.
+      say: called with a message about the sizes of the splits and which were drawn.
 
     Raises:
       InputError: if a class has too few images to draw from.
     """
     first = "train" if "train" in splits else "all"
     if first not in splits:
-        raise InputError(f"there are images to {', '.join(splits)}, none to train on")
+        raise InputError(f"found images for {', '.join(splits)}, but none for training")
     given = [name for name in HELD_OUT if name in splits]
     drawn = [name for name in HELD_OUT if name not in splits]
     whole = _joined([splits[name] for name in (first, *given)])
@@ -63,7 +63,7 @@ def _joined(datasets: list[Dataset]) -> Dataset:
 def _draw(
     whole: Dataset, rows: np.ndarray, names: list[str], seed: int
 ) -> dict[str, np.ndarray]:
-    """One seed's rows of each split, drawn class by class, and those left to train."""
+    """One seed's rows of each split, drawn by class, and the rest for training."""
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "train")}
     for label, class_name in enumerate(whole.class_names):

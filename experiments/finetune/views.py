@@ -1,4 +1,4 @@
-"""Crops and flips of images whose way through the frozen part is computed once."""
+"""Crops and flips of images, whose frozen-part outputs are computed once."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from experiments.cell import Target
 from experiments.networks import Upper, activations
 from experiments.training import augment
 
-# Photographs are read so much larger than what the network sees of them.
+# Ratio of the size at which photographs are read to the crop that the network sees.
 MARGIN = 1.15
-# Of each image so many random parts are seen in training, fewer where there are many
-# images: about as many go through the frozen part in all.
+# Maximum number of random crops of each image for training, and approximate maximum
+# number of random crops in all: with many images, there are fewer crops of each.
 VIEWS, IN_ALL = 8, 4000
 
 
 def views(images: int) -> int:
-    """How many random parts are seen of each of so many images."""
+    """The number of random crops of each of this many images."""
     return int(np.clip(IN_ALL // images, 1, VIEWS))
 
 
@@ -29,15 +29,15 @@ def through_frozen_part(
     cache: Path,
     advanced: Callable[[float], None] = lambda _: None,
 ) -> Target:
-    """The target with what the frozen part makes of its images, in their place.
+    """Replaces the images of a target by the outputs of the frozen part.
 
-    The middle part of each image comes first, which is what it is judged by; then
-    random parts of each, mirrored by chance, of which the training images are made.
+    The center crop of each image comes first and is used for evaluation. Then come
+    random crops of each image, randomly mirrored, which are used for training.
 
     Args:
-      spec: which network, and where its frozen part ends.
-      target: with uint8 images larger than ``side``.
-      side: height and width of the parts in pixels.
+      spec: the network, with the end of its frozen part.
+      target: the target, with uint8 images larger than ``side``.
+      side: height and width of the crops in pixels.
       cache: folder in which the result is kept.
       advanced: called with the share of the work that was just done.
     """

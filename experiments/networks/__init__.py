@@ -1,4 +1,4 @@
-"""Networks in Flax NNX: the small one of the studies, and pretrained ones."""
+"""Networks in Flax NNX: a small one for the studies, and pretrained ones."""
 
 from experiments.networks.efficientnet import EfficientNetLite0
 from experiments.networks.frozen import activations

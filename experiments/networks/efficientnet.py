@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 in Flax NNX: EfficientNet-B0 with ReLU6 and no squeeze-excitation.
 
-Small enough to fine-tune on a CPU, and its ImageNet weights are in a package.
+Small enough to fine-tune on a CPU. Its ImageNet weights come in a package.
 
 References:
   Tan and Le, `EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks
@@ -19,8 +19,8 @@ from experiments.networks.staged import StagedNetwork
 _Norm = functools.partial(nnx.BatchNorm, momentum=0.99, epsilon=1e-3)
 _KERNEL_INIT = nnx.initializers.variance_scaling(2, "fan_out", "normal")
 
-# Of each stage: the number of blocks, the size of their depthwise kernels, the stride
-# of the first block, the factor by which blocks expand their input, channels out.
+# For each stage: number of blocks, size of the depthwise kernels, stride of the first
+# block, expansion factor of the blocks, output channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -33,7 +33,7 @@ STAGES = (
 
 
 class PointwiseConv(nnx.Module):
-    """A 1x1 convolution, as a matrix product: fast under ``vmap`` and ``scan`` too."""
+    """A 1x1 convolution as a matrix product, fast even under ``vmap`` and ``scan``."""
 
     def __init__(self, features_in: int, features_out: int, *, rngs: nnx.Rngs):
         kernel = _KERNEL_INIT(rngs.params(), (1, 1, features_in, features_out))
@@ -44,14 +44,14 @@ class PointwiseConv(nnx.Module):
 
 
 class DepthwiseConv(nnx.Module):
-    """A convolution with one filter per channel, padded as TensorFlow's "SAME".
+    """A convolution with one filter per channel, padded like TensorFlow's "SAME".
 
-    Computed as a sum of shifted copies of the input, which XLA fuses into one loop; its
+    Computed as a sum of shifted copies of the input, which XLA fuses into one loop. A
     grouped convolution takes 4 to 12 times as long on a CPU.
     """
 
     def __init__(self, features: int, size: int, stride: int, *, rngs: nnx.Rngs):
-        # Every output is a sum over one channel, where he_normal would count them all.
+        # Every output sums over one channel; he_normal would count all of them.
         initializer = nnx.initializers.normal((2 / size**2) ** 0.5)
         self.kernel = nnx.Param(initializer(rngs.params(), (size, size, 1, features)))
         self.stride = stride
@@ -61,7 +61,7 @@ class DepthwiseConv(nnx.Module):
         size = kernel.shape[0]
         pads = jax.lax.padtype_to_pads(sides, (size, size), (stride, stride), "SAME")
         padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        # How far a shifted copy reaches: to one after the last pixel that it reads.
+        # The extent of a shifted copy: one past the last pixel that it reads.
         height, width = ((side - 1) // stride * stride + 1 for side in sides)
         terms = (
             padded[:, row : row + height : stride, column : column + width : stride]
@@ -73,7 +73,7 @@ class DepthwiseConv(nnx.Module):
 
 
 class MBConv(nnx.Module):
-    """Expands, convolves depthwise, projects; adds its input where shapes allow."""
+    """Expands, convolves depthwise and projects; adds its input if the shapes match."""
 
     def __init__(self, features_in: int, stage: tuple, stride: int, *, rngs: nnx.Rngs):
         _, size, _, expansion, features_out = stage
@@ -119,11 +119,11 @@ class EfficientNetLite0(StagedNetwork):
 
     @staticmethod
     def torch_name(name: str) -> str:
-        """As in ``efficientnet_pytorch``: ``_blocks.3._expand_conv.weight``."""
+        """The name in ``efficientnet_pytorch``: ``_blocks.3._expand_conv.weight``."""
         if not name.startswith("stage"):
             return "_fc." + name[5:] if name.startswith("head.") else "_" + name
         stage, block, rest = name.split(".", 2)
-        # There, blocks are numbered through all stages.
+        # There, block numbers run on across stages.
         number = int(block) + sum(count for count, *_ in STAGES[: int(stage[-1]) - 1])
         return f"_blocks.{number}._{rest}"
 
@@ -137,5 +137,5 @@ class EfficientNetLite0(StagedNetwork):
         return nnx.relu6(self.bn0(self.conv_stem(images)))
 
     def pooled(self, x: jax.Array) -> jax.Array:
-        """One more convolution, to 1,280 channels; the mean over height and width."""
+        """A convolution to 1,280 channels, and the mean over height and width."""
         return nnx.relu6(self.bn1(self.conv_head(x))).mean(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""The outputs of a network's frozen lower part, computed once and kept in a cache."""
+"""The outputs of a network's frozen lower part, computed once and cached."""
 
 import hashlib
 import os
@@ -29,9 +29,9 @@ def activations(
       network: key of ``NETWORKS``.
       start: the last stage of the frozen part.
       images: uint8 ``[n, side, side, 3]``.
-      cache: folder in which they are kept, under a name that depends on all the rest.
+      cache: folder of the cache; the file name depends on all other arguments.
       advanced: called with the share of the work that was just done.
-      weights: path of the weight file; ``None`` for ImageNet's, as ``load`` finds them.
+      weights: path of the weight file; ``None`` for the ImageNet weights of ``load``.
     """
     pixels = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     name = f"{network}-{start}-{images.shape[1]}px-{pixels[:16]}"
@@ -49,18 +49,18 @@ def activations(
         model = nnx.merge(graph, state)
         return model.trunk(model.normalize(batch), start).astype(jnp.float16)
 
-    # The feature maps of more images do not fit a CPU's cache: at 96 pixels, batches of
-    # 64 take 1.5 times as long per image.
+    # The feature maps of a larger batch do not fit in a CPU's cache: at 96 pixels, a
+    # batch of 64 takes 1.5 times as long per image.
     size = 16 if jax.default_backend() == "cpu" else 64
     parts = []
     for at in range(0, len(images), size):
-        # The last batch is filled up, so that there is one compilation.
+        # Pad the last batch, so that there is only one compilation.
         taken = np.minimum(np.arange(at, at + size), len(images) - 1)
         parts.append(np.asarray(lower(state, images[taken])))
         advanced(min(size, len(images) - at) / len(images))
     made = np.concatenate(parts)[: len(images)]
     cache.mkdir(parents=True, exist_ok=True)
-    # Renamed when whole: a run that is cut short leaves nothing that looks finished.
+    # Renamed when complete, so that an interrupted run leaves no partial entry.
     partial = path.with_suffix(f".{os.getpid()}.npy")
     np.save(partial, made)
     partial.replace(path)

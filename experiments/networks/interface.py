@@ -1,4 +1,4 @@
-"""What a training loop needs of a network, and the functions it applies to one."""
+"""What a training loop needs from a network, and functions it applies to one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -6,21 +6,21 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-# Nested dicts of arrays; at the top "head", the layer that is new, next to the body's.
+# Nested dicts of arrays. At the top level, "head" is the new layer, the rest the body.
 Params = dict[str, Any]
-# For each feature map, factors ``[channels]`` that its channels are multiplied by.
+# For each feature map, the factors ``[channels]`` that multiply its channels.
 Gates = Mapping[str, jax.Array]
 
 
 class Network(Protocol):
-    """A body that computes features, and a head that maps the last ones to logits."""
+    """A body that computes features, and a head that maps the last to logits."""
 
     head: Callable[[jax.Array], jax.Array]
 
     def features(self, images: Any, *, gates: Gates | None = None) -> dict[str, Any]:
         """The feature maps ``[n, ..., channels]``, by name, from input to output.
 
-        ``images`` are a batch as the data set stores it, ``[n, ...]`` of any dtype.
+        ``images`` is a batch as stored in the data set, ``[n, ...]`` of any dtype.
         """
         ...
 
@@ -32,7 +32,7 @@ class Spec(Protocol):
 
     @property
     def classes(self) -> int:
-        """Outputs of the head; a field, so that it can be replaced."""
+        """Number of outputs of the head. A field, so that it can be replaced."""
         ...
 
     def init(self, key: jax.Array) -> Params:
@@ -40,7 +40,7 @@ class Spec(Protocol):
         ...
 
     def build(self, params: Params) -> Network:
-        """The network with these parameters, traced or not, as ``init`` gives them."""
+        """The network with these parameters, traced or not, as returned by ``init``."""
         ...
 
 
@@ -55,10 +55,10 @@ def last(features: dict[str, jax.Array]) -> jax.Array:
 
 
 def gated(name: str, x: jax.Array, gates: Gates | None) -> jax.Array:
-    """A map ``[n, ..., channels]`` with its channels multiplied by their gates."""
+    """Multiplies the channels of a map ``[n, ..., channels]`` by their gates."""
     return x if gates is None else x * jnp.broadcast_to(gates[name], x.shape)
 
 
 def anchor(params: Params) -> Params:
-    """What a regularizer pulls to: the body as it is, ``None`` for the (new) head."""
+    """The anchor of a regularizer: the body, with ``None`` for the (new) head."""
     return {**params, "head": jax.tree.map(lambda _: None, params["head"])}

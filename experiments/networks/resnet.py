@@ -2,8 +2,8 @@
 
 References:
   He et al., `Deep Residual Learning for Image Recognition
-  <https://arxiv.org/abs/1512.03385>`_, 2016; the bottleneck is "v1.5", which halves
-  the resolution in its 3x3 convolution and not in its first 1x1.
+  <https://arxiv.org/abs/1512.03385>`_, 2016. The bottleneck is "v1.5", which halves
+  the resolution in its 3x3 convolution, not in its first 1x1 convolution.
 """
 
 import functools
@@ -15,32 +15,32 @@ from flax import nnx
 from experiments.errors import unknown
 from experiments.networks.staged import StagedNetwork
 
-# Mean and standard deviation of ImageNet's red, green and blue, in 0..1.
+# Mean and standard deviation of red, green and blue over ImageNet, in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# By depth: the blocks of each stage, and the sizes of the convolutions in a block. Of
-# three (a "bottleneck"), the last has four times as many channels.
+# By depth: number of blocks per stage, and sizes of the convolutions in a block. If
+# there are three (a "bottleneck"), the last has four times as many channels.
 DEPTHS = {
     18: ((2, 2, 2, 2), (3, 3)),
     50: ((3, 4, 6, 3), (1, 3, 1)),
     101: ((3, 4, 23, 3), (1, 3, 1)),
 }
 
-# Flax' momentum is the share of the old value, PyTorch's (0.1) that of the new one.
+# Momentum is the share of the old value in Flax, and of the new one in PyTorch (0.1).
 _Norm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
 _KERNEL_INIT = nnx.initializers.variance_scaling(2, "fan_out", "normal")
 
 
 def _conv(features_in: int, features_out: int, size: int, stride: int, rngs: nnx.Rngs):
-    # Padding is the same on both sides, as in PyTorch; that of "SAME" is not.
+    # Padding is equal on both sides, as in PyTorch and unlike "SAME".
     kernel = {"padding": size // 2, "use_bias": False, "kernel_init": _KERNEL_INIT}
     shape = features_in, features_out, (size, size)
     return nnx.Conv(*shape, strides=stride, **kernel, rngs=rngs)
 
 
 class Block(nnx.Module):
-    """Convolutions, the first 3x3 of them with the stride, added to a shortcut."""
+    """Convolutions added to a shortcut. The first 3x3 one has the stride."""
 
     def __init__(
         self, widths: list[int], sizes: tuple[int, ...], stride: int, *, rngs: nnx.Rngs
@@ -94,7 +94,7 @@ class ResNet(StagedNetwork):
 
     @staticmethod
     def torch_name(name: str) -> str:
-        """As in torchvision and timm: ``layer1.0.conv1.weight``, ``fc.bias``."""
+        """The name in torchvision and timm: ``layer1.0.conv1.weight``, ``fc.bias``."""
         name = name.replace("stage", "layer").replace("head", "fc")
         name = name.replace("downsample_conv", "downsample.0")
         return name.replace("downsample_bn", "downsample.1")
@@ -109,7 +109,7 @@ class ResNet(StagedNetwork):
     def stem(self, images: jax.Array) -> jax.Array:
         """A quarter of the resolution, 64 channels."""
         x = nnx.relu(self.bn1(self.conv1(images)))
-        # As `x` is not negative, zeros at the border equal PyTorch's -inf.
+        # Padding with zeros equals PyTorch's -inf, because `x` is not negative.
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         return nnx.max_pool(x, (3, 3), (2, 2))
 

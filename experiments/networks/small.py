@@ -1,10 +1,10 @@
-"""A small network that is fast on a CPU, where many are trained at once.
+"""A small network that is fast on a CPU when many are trained at once.
 
-Under ``vmap`` over seeds a ``lax.conv`` becomes a grouped convolution, and inside
-``lax.scan`` XLA's CPU backend runs convolutions on a slow path; each costs about ten
-times. So the 3x3 convolution here gathers shifted copies of its input and multiplies
-once. There is no BatchNorm: fine-tuning would move its running statistics, which no
-regularizer sees.
+Under ``vmap`` over seeds, ``lax.conv`` becomes a grouped convolution, and inside
+``lax.scan``, XLA's CPU backend runs convolutions on a slow path. Each makes them about
+ten times slower. So the 3x3 convolution here gathers shifted copies of its input and
+does one matrix product. There is no BatchNorm, because fine-tuning would change its
+running statistics, which no regularizer sees.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from experiments.networks.interface import Gates, Params, gated
 
 
 class ShiftedConv(nnx.Module):
-    """A stride-1 convolution with zero padding ("SAME") as shifts and one matmul.
+    """A stride-1 convolution with zero padding ("SAME"), as shifts and one matmul.
 
     Equal to ``jax.lax.conv_general_dilated`` on NHWC images and HWIO kernels.
     """
 
     def __init__(self, features_in: int, features_out: int, size: int, rngs: nnx.Rngs):
-        # Drawn as a matrix: a vmapped draw in 4 dimensions takes seconds to compile.
+        # Drawn as a matrix, because a vmapped 4-dimensional draw compiles for seconds.
         matrix = (size * size * features_in, features_out)
         kernel = nnx.initializers.he_normal()(rngs.params(), matrix)
         self.kernel = nnx.Param(kernel.reshape(size, size, features_in, features_out))
@@ -55,13 +55,13 @@ def halve(x: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The size of a network; hashable, so that it can be a static argument of a jit.
+    """The size of a network. Hashable, so that it can be a static argument of a jit.
 
     Attributes:
       side: height and width of the input in pixels, a multiple of 4.
       channels: output channels of the three 3x3 convolutions.
       hidden: width of the dense layer between the convolutions and the head.
-      classes: outputs of the head.
+      classes: number of outputs of the head.
     """
 
     side: int = 8
@@ -69,14 +69,14 @@ class Architecture:
     hidden: int = 64
     classes: int = 10
 
-    # Jitted, because array by array the initializers take seconds to compile.
+    # Jitted, because compiling the initializers one by one takes seconds.
     @functools.partial(jax.jit, static_argnames="self")
     def init(self, key: jax.Array) -> Params:
         """New parameters, layer -> array name -> float32 array."""
         return nnx.to_pure_dict(nnx.state(Cnn(self, rngs=nnx.Rngs(key))))
 
     def build(self, params: Params) -> "Cnn":
-        """The network with these parameters (traced or not), as ``init`` gives them."""
+        """The network with these parameters, traced or not, as made by ``init``."""
         graph = nnx.graphdef(nnx.eval_shape(lambda: Cnn(self, rngs=nnx.Rngs(0))))
         return nnx.merge(graph, nnx.State(params))
 
@@ -98,8 +98,8 @@ class Cnn(nnx.Module):
     ) -> dict[str, jax.Array]:
         """The output of each layer of the body for ``[n, side, side, 1]``, by name.
 
-        Of a convolution ``[n, height, width, channels]`` after pooling, of the dense
-        layer ``[n, hidden]``.
+        It is ``[n, height, width, channels]`` after pooling for a convolution, and
+        ``[n, hidden]`` for the dense layer.
         """
         one = gated("conv1", halve(nnx.relu(self.conv1(images))), gates)
         two = gated("conv2", halve(nnx.relu(self.conv2(one))), gates)

@@ -3,7 +3,7 @@
 import importlib.metadata
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401 (teaches NumPy the names bfloat16, float8_e5m2, ...)
+import ml_dtypes  # noqa: F401 (registers bfloat16, float8_e5m2, ... with NumPy)
 import numpy as np
 import safetensors
 
@@ -17,7 +17,7 @@ PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 
 _DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "U8": "u1"}
 _DTYPES |= {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
-# How files begin that are found in place of weights, and what they are.
+# How other files begin that are often passed instead of weights, and what they are.
 _OTHERS = {
     b"version https://git-lfs": "is a Git LFS pointer; `git lfs pull` fetches the file",
     b"<": "is a web page (HTML), not weights; download the file itself",
@@ -34,11 +34,11 @@ _HELP = (
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a weight file by name.
 
-    It is a safetensors file, or a state_dict that PyTorch saved in either of its two
-    formats; which one, its content says and not its suffix.
+    Reads safetensors files, and a state_dict saved by PyTorch in either of its two
+    formats. The content of the file decides which, not the suffix.
 
     Raises:
-      InputError: if there is no such file, or it is none of these; says what it is.
+      InputError: if there is no such file, or it has another format; says which.
     """
     try:
         content = path.read_bytes()
@@ -65,7 +65,7 @@ def _safetensors(content: bytes) -> dict[str, np.ndarray]:
     arrays = {}
     for name, tensor in safetensors.deserialize(content):
         if tensor["dtype"] not in _DTYPES:
-            raise InputError(f"{name} is of an unsupported dtype, {tensor['dtype']}")
+            raise InputError(f"{name} has an unsupported dtype, {tensor['dtype']}")
         flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
         arrays[name] = flat.reshape(tensor["shape"])
     return arrays
@@ -73,27 +73,27 @@ def _safetensors(content: bytes) -> dict[str, np.ndarray]:
 
 def from_hub(repository: str) -> Path:
     """The file ``model.safetensors`` of a repository, downloaded once."""
-    import huggingface_hub  # takes half a second, and only this function needs it
+    import huggingface_hub  # takes half a second and is only needed here
 
     name = "model.safetensors"
     cached = huggingface_hub.try_to_load_from_cache(repository, name)
     if isinstance(cached, str):
         return Path(cached)
     try:
-        # Without a network a download is tried for half a minute; this fails at once.
+        # Without a network, a download takes half a minute to fail; this fails at once.
         url = huggingface_hub.hf_hub_url(repository, name)
         huggingface_hub.get_hf_file_metadata(url, timeout=5.0)
         return Path(huggingface_hub.hf_hub_download(repository, name))
-    # Which errors the HTTP client raises is not documented and changed with 2.0.
+    # The errors of the HTTP client are not documented, and changed with 2.0.
     except Exception as error:
         raise InputError(
             f"cannot download {name} of {repository} from the Hugging Face hub "
-            f"({error}); give the path of such a file, downloaded elsewhere"
+            f"({error}); download the file elsewhere and pass its path"
         ) from error
 
 
 def from_package() -> Path:
-    """The file of EfficientNet-Lite0's weights in the package that brings it."""
+    """The weight file of EfficientNet-Lite0 in its package."""
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
@@ -101,5 +101,5 @@ def from_package() -> Path:
     path = Path(str(distribution.locate_file(PACKAGE_FILE)))
     found = digests.of_file(path) if path.exists() else "none"
     if found != PACKAGE_SHA256:
-        raise InputError(f"{path} should have SHA-256 {PACKAGE_SHA256}, has {found}")
+        raise InputError(f"{path} must have SHA-256 {PACKAGE_SHA256}, got {found}")
     return path

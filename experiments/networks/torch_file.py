@@ -1,9 +1,9 @@
-"""Reads the tensors of a PyTorch state_dict, and calls nothing that a file names.
+"""Reads the tensors of a PyTorch state_dict without calling anything a file names.
 
-Such a file holds a pickle, and unpickling runs whatever its author chose to call. Here
-the few opcodes that a state_dict needs only make tuples, lists and dicts: a "call" is
-its arguments, and any other opcode or name is an error. Arrays are views of the file's
-content, so that a small file cannot make large ones.
+Such a file contains a pickle, and unpickling runs whatever its author chose to call.
+Here, the few opcodes that a state_dict needs only build tuples, lists and dicts. A
+"call" returns its arguments, and any other opcode or name is an error. Arrays are views
+of the file content, so a small file cannot create large ones.
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.errors import InputError
 
-# How a file from before PyTorch 1.6 begins: a pickle of its magic number.
+# The start of a file from before PyTorch 1.6: a pickle of its magic number.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 _KINDS = {"Half": "f2", "Float": "f4", "Double": "f8", "Int": "i4", "Long": "i8"}
@@ -28,17 +28,18 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     """The arrays of a state_dict by name, read-only, with the file's dtypes.
 
     Args:
-      content: of a file that ``torch.save(network.state_dict(), path)`` wrote, in the
-        zip format or, beginning with ``LEGACY``, in the one from before PyTorch 1.6.
+      content: content of a file written by ``torch.save(network.state_dict(), path)``,
+        in the zip format or, if it begins with ``LEGACY``, in the format from before
+        PyTorch 1.6.
 
     Raises:
-      InputError: if it is damaged, or holds anything but tensors in a dict.
+      InputError: if it is damaged, or contains anything but tensors in a dict.
     """
     try:
         return (_legacy if content.startswith(LEGACY) else _zip)(content)
     except InputError:
         raise
-    # What damage leads to, in other words than these; RuntimeError: it is encrypted.
+    # Damaged files raise any of these; an encrypted one raises RuntimeError.
     except (ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError,
             TypeError, ValueError, zipfile.BadZipFile) as error:  # fmt: skip
         raise InputError(f"damaged PyTorch file ({error})") from error
@@ -60,13 +61,13 @@ def _legacy(content: bytes) -> dict[str, np.ndarray]:
 def _zip(content: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {entry.filename: entry for entry in archive.infolist()}
-        # PyTorch does not compress. Entries that share bytes could add up to any size.
+        # PyTorch does not compress. Entries that share bytes could have any total size.
         size = sum(entry.file_size for entry in files.values())
         if size > len(content) or any(e.compress_type for e in files.values()):
             raise InputError("refused a zip archive with compressed or shared entries")
         folder = next((name[:-8] for name in files if name.endswith("/data.pkl")), None)
         if folder is None:
-            raise InputError("a zip archive (as .npz), but not one of PyTorch's")
+            raise InputError("a zip archive (such as .npz), but not from PyTorch")
         order = f"{folder}byteorder"  # since PyTorch 2.1
         if order in files and archive.read(order) != b"little":
             raise InputError("not a little-endian PyTorch file")
@@ -78,7 +79,7 @@ def _zip(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _tensors(state: Any) -> tuple[dict[str, tuple], dict[str, np.dtype]]:
-    """By name: storage, dtype, offset, shape, strides in elements; storages' dtypes."""
+    """Storage, dtype, offset, shape and strides of each tensor; dtypes by storage."""
     if type(state) is not dict:
         raise InputError(f"expected a state_dict, got a {type(state).__name__}")
     tensors = {}
@@ -93,7 +94,7 @@ def _tensors(state: Any) -> tuple[dict[str, tuple], dict[str, np.dtype]]:
             ) if kind in _DTYPES and all(type(n) is int for x in made[2:4] for n in x):
                 tensors[name] = key, _DTYPES[kind], *made[1:4]
             case _:
-                raise InputError(f"{name} is no tensor but a {type(made).__name__}")
+                raise InputError(f"{name} is not a tensor but a {type(made).__name__}")
     return tensors, {key: dtype for key, dtype, *_ in tensors.values()}
 
 
@@ -101,17 +102,17 @@ def _view(name, storages, key, dtype, offset, shape, strides) -> np.ndarray:
     flat = storages[key]
     pairs = zip(shape, strides, strict=True)
     end = offset + sum((length - 1) * stride for length, stride in pairs) + 1
-    # `as_strided` does not check bounds. A stride of 0 could repeat one element without
-    # end, hence the bound on the size as well.
+    # `as_strided` does not check bounds. The size is bounded too, because a stride of 0
+    # could repeat one element without end.
     inside = max(end, math.prod(shape)) <= flat.size and min(*shape, 1, 1) > 0
     if flat.dtype != dtype or not inside or min(offset, *strides, 0) < 0:
-        raise InputError(f"{name} does not lie within its storage of {flat.size}")
+        raise InputError(f"{name} is not within its storage of {flat.size}")
     steps = [stride * flat.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
 
 def _string(key: Any) -> str:
-    # Nothing else is hashed: that of deeply nested tuples can take forever.
+    # Never hash anything else: hashing deeply nested tuples can take forever.
     if type(key) is not str:
         raise InputError(f"expected names, got a {type(key).__name__}")
     return key
@@ -133,7 +134,7 @@ def _update(target: dict, *items: Any) -> dict:
     return target
 
 
-# What an opcode makes of its argument, if any, and of what it takes off the stack.
+# What an opcode makes of its argument, if any, and of what it pops off the stack.
 _MAKE = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -152,9 +153,9 @@ _MAKE |= dict.fromkeys(("SETITEM", "SETITEMS"), _update)
 
 
 def _interpret(stream: io.BytesIO) -> Any:
-    """What one pickle says, with names as strings and calls as their arguments."""
+    """The value of one pickle, with names as strings and calls as their arguments."""
     stack: list[Any] = []
-    below: list[list[Any]] = []  # The stacks as they were at each open mark.
+    below: list[list[Any]] = []  # the stacks at each open mark
     memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(stream):
         name, takes = opcode.name, opcode.stack_before

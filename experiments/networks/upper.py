@@ -1,4 +1,4 @@
-"""A pretrained network, or the upper part of one, as a training loop takes it."""
+"""A pretrained network, or its upper part, in the form a training loop needs."""
 
 import dataclasses
 import functools
@@ -16,8 +16,8 @@ from experiments.networks.weights import find, load, stages_of
 class FrozenNorm(nnx.Module):
     """BatchNorm with fixed statistics, folded into ``scale`` and ``bias``.
 
-    A few batches of the target would estimate the statistics worse than the millions of
-    images before; and so parameters are the only state.
+    The statistics of millions of pretraining images are better than an estimate from a
+    few batches of the target. This also makes the parameters the only state.
     """
 
     def __init__(self, norm: nnx.BatchNorm):
@@ -33,7 +33,7 @@ class FrozenNorm(nnx.Module):
 
 
 class UpperNetwork(nnx.Module):
-    """The stages after ``spec.start``, with norms frozen, and a new head."""
+    """The stages after ``spec.start``, with frozen norms, and a new head."""
 
     def __init__(self, body: StagedNetwork, spec: "Upper", *, rngs: nnx.Rngs):
         if spec.start is not None:
@@ -47,26 +47,26 @@ class UpperNetwork(nnx.Module):
         self.body, self.start = body, spec.start
 
     def features(self, images: jax.Array, *, gates: Gates | None = None):
-        """Each stage's output, for images or for the cached output of ``start``."""
+        """The output of each stage, for images or the cached output of ``start``."""
         whole = self.start is None
         x = self.body.normalize(images) if whole else images.astype(jnp.float32)
         return self.body.features(x, self.start, gates)
 
     def params(self) -> Params:
-        """Its parameters, ``"body"`` and ``"head"``."""
+        """The parameters of ``"body"`` and ``"head"``."""
         return nnx.to_pure_dict(nnx.state(self, nnx.Param))
 
 
 @dataclasses.dataclass(frozen=True)
 class Upper:
-    """What comes after one stage of a pretrained network; a ``Spec``.
+    """The part of a pretrained network after one of its stages; a ``Spec``.
 
     Attributes:
       network: key of ``NETWORKS``.
       start: the stage whose outputs are the input, one of ``stages_of(network)``;
         ``None`` for the whole network, which takes uint8 images.
-      classes: outputs of the head.
-      weights: path of the weight file; ``None`` for ImageNet's, as ``load`` finds them.
+      classes: number of outputs of the head.
+      weights: path of the weight file; ``None`` for the ImageNet weights of ``load``.
     """
 
     network: str
@@ -79,19 +79,19 @@ class Upper:
         if self.start not in (None, *stages):
             raise unknown("stage", str(self.start), stages)
 
-    # Jitted, because array by array the initializers take seconds to compile.
+    # Jitted, because compiling the initializers one by one takes seconds.
     @functools.partial(jax.jit, static_argnames="self")
     def init(self, key: jax.Array) -> Params:
         """New parameters, all random."""
         return self._new(nnx.Rngs(key)).params()
 
     def build(self, params: Params) -> UpperNetwork:
-        """The network with these parameters (traced or not), as ``init`` gives them."""
+        """The network with these parameters, traced or not, as made by ``init``."""
         graph = nnx.graphdef(nnx.eval_shape(lambda: self._new(nnx.Rngs(0))))
         return nnx.merge(graph, nnx.State(params))
 
     def pretrained(self) -> Params:
-        """The weight file's parameters, and a random head."""
+        """The parameters of the weight file, and a random head."""
         body = load(self.network, self.weights)
         return UpperNetwork(body, self, rngs=nnx.Rngs(0)).params()
 

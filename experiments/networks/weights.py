@@ -1,4 +1,4 @@
-"""From a name to a network with its pretrained weights."""
+"""Loads networks with pretrained weights by name."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ _LEAVES |= {"var": "running_var", "bias": "bias"}
 
 
 class Pretrained(NamedTuple):
-    """A network with ImageNet weights: its class, arguments, and where the file is."""
+    """A network with ImageNet weights: its class, arguments, and weight file."""
 
     kind: Any  # a subclass of StagedNetwork
     arguments: tuple[int, ...]
     find: Callable[[], Path]
 
     def build(self, classes: int, *, rngs: nnx.Rngs) -> StagedNetwork:
-        """A new one."""
+        """A new network with random weights."""
         return self.kind(*self.arguments, classes, rngs=rngs)
 
 
@@ -43,14 +43,14 @@ NETWORKS["efficientnet-lite0"] = Pretrained(EfficientNetLite0, (), sources.from_
 
 
 def find(name: str) -> Pretrained:
-    """The network of that name; an ``InputError`` that lists the known otherwise."""
+    """The network of that name. Raises an ``InputError`` that lists the known ones."""
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name]
 
 
 def stages_of(network: str) -> tuple[str, ...]:
-    """The stages of a key of ``NETWORKS`` that training can start after, in order."""
+    """The stages of a network, in order, after which training can start."""
     return find(network).kind.stages[:-1]
 
 
@@ -64,12 +64,13 @@ def load(name: str, path: str | Path | None = None) -> StagedNetwork:
 
     Args:
       name: a key of ``NETWORKS``.
-      path: a weight file for any number of classes, with the names of torchvision and
-        timm or of transformers (ResNet), or of efficientnet_pytorch. By default that of
-        ImageNet: from the Hugging Face hub, EfficientNet's from an installed package.
+      path: a weight file for any number of classes, with the tensor names of
+        torchvision and timm or transformers (ResNet), or efficientnet_pytorch. By
+        default, the ImageNet weights from the Hugging Face hub, or for EfficientNet
+        from an installed package.
 
     Raises:
-      InputError: if the name is unknown, there is no file, or it does not fit.
+      InputError: if the name is unknown, or the file is missing or does not fit.
     """
     path = find(name).find() if path is None else Path(path)
     return port(name, sources.read(path), str(path))
@@ -78,22 +79,22 @@ def load(name: str, path: str | Path | None = None) -> StagedNetwork:
 def port(
     name: str, tensors: Mapping[str, np.ndarray], source: str = "weights"
 ) -> StagedNetwork:
-    """The network ``name`` with a PyTorch state_dict, converted to float32.
+    """The network ``name`` with the tensors of a PyTorch state_dict, in float32.
 
     Raises:
-      InputError: if tensors are missing, unexpected or of another shape; names them.
+      InputError: if tensors are missing, unexpected or of another shape; lists them.
     """
     pretrained = find(name)
     found = {
         # Convolutions from OIHW to HWIO, matrices from [out, in] to [in, out].
         _from_transformers(key): x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T
         for key, x in tensors.items()
-        # How many batches PyTorch's BatchNorm saw is not needed with a fixed momentum.
+        # With a fixed momentum, BatchNorm does not need PyTorch's count of batches.
         if not key.endswith("num_batches_tracked")
     }
     bias = found.get(torch_name(pretrained.kind, ("head", "bias")))
     classes = CLASSES if bias is None else bias.size
-    # Traced for its shapes only: drawing initial weights would take half a minute.
+    # Only traced for the shapes, because drawing random weights takes half a minute.
     blank = nnx.eval_shape(lambda: pretrained.build(classes, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(blank)
     slots = {
@@ -102,7 +103,7 @@ def port(
     wrong = [f"{key} is missing" for key in slots if key not in found]
     wrong += [f"{key} is unexpected" for key in found if key not in slots]
     wrong += [
-        f"{key} is {found[key].shape} and not {v.shape} in Flax' layout"
+        f"{key} is {found[key].shape} and not {v.shape} in Flax layout"
         for key, (_, v) in slots.items()
         if key in found and found[key].shape != v.shape
     ]
@@ -117,13 +118,13 @@ def port(
 
 
 def torch_name(kind: Any, path: tuple[Any, ...]) -> str:
-    """PyTorch's name for an array of a network, such as (stage1, layers, 0, scale)."""
+    """PyTorch's name for an array with a path such as (stage1, layers, 0, scale)."""
     *parts, leaf = (str(part) for part in path if part != "layers")
     return kind.torch_name(".".join([*parts, _LEAVES[leaf]]))
 
 
 def _from_transformers(name: str) -> str:
-    """Torchvision's name for a tensor of transformers' ResNet; others stay as is."""
+    """Maps tensor names of transformers' ResNet to torchvision's; keeps others."""
     for pattern, ours in (
         (r"^resnet\.encoder\.stages\.(\d+)\.layers\.", "layer{}."),
         (r"\.layer\.(\d+)\.convolution", ".conv{}"),
@@ -135,7 +136,7 @@ def _from_transformers(name: str) -> str:
         (r"^classifier\.1\.", "fc."),
     ):
         if match := re.search(pattern, name):
-            # Theirs are counted from 0, torchvision's from 1.
+            # Transformers counts from 0, torchvision from 1.
             counts = [int(n) + 1 for n in match.groups()]
             name = name.replace(match[0], ours.format(*counts))
     return name

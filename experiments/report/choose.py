@@ -1,6 +1,7 @@
 """The trial that each method chose by validation accuracy.
 
-``chosen.md`` has all places, ``tally.md`` how many of them each method is above.
+``chosen.md`` has all places. ``tally.md`` counts in how many of them each method is
+above, equal or below.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ zero, = it covers zero, ▼ it is below. First over all places: how many, and th
 
 
 def markdown(results: Results) -> dict[str, str]:
-    """The text of both files."""
+    """The text of both files, by name."""
     best, methods = choose(results.cells), results.config["methods"]
 
     def gap(place: Place, *names: str) -> Estimate | None:
@@ -54,7 +55,7 @@ def markdown(results: Results) -> dict[str, str]:
 
 
 def _others(name: str) -> tuple[str, str]:
-    """What it is compared with: its regularizers' plain sum, and plain fine-tuning."""
+    """The baselines of a method: its regularizers' plain sum, and plain fine-tuning."""
     regularizers, slash, _ = name.partition("/")
     return f"{regularizers}/sum" if slash else name, PLAIN
 

@@ -17,10 +17,10 @@ COLUMNS = 3
 
 
 def draw(folder: Path, results: Results) -> list[str]:
-    """Draws a figure for each plain sum, a panel for each source; gives their names."""
+    """Draws a figure per plain sum, with a panel per source; returns their names."""
     names = []
     for name in (name for name in results.methods if name.endswith("/sum")):
-        # By source, at its first place that has any, the cell whose λ is nearest 1.
+        # For each source, the cell with λ nearest 1 at its first place that has cells.
         found: dict[str, Cell] = {}
         for place in results.names:
             cells = [c for c in results.of(name, place) if "cosine" in c.record]
@@ -50,7 +50,7 @@ def _figure(results: Results, cells: list[Cell]) -> Figure:
     for i, (panel, cell) in enumerate(zip(panels.flat, cells, strict=False)):
         _panel(panel, cell, steps[cell.place.optimizer, cell.place.batch_size])
         lowest = i + columns >= len(cells)
-        # What panels share is inverted again by each.
+        # Each plot inverts the shared axis again.
         panel.set(xlabel="step" if lowest else "", ylabel="")
         panel.set_ylim(len(groups) - 0.5, -0.5)
         panel.tick_params(labelsize=10, labelbottom=lowest)
@@ -68,13 +68,13 @@ def _figure(results: Results, cells: list[Cell]) -> Figure:
 
 
 def _panel(panel: Axes, cell: Cell, steps: int) -> None:
-    """Draws one heat map, without the colour bar and the title of a single one."""
+    """Draws one heat map, without its own colour bar and title."""
     cosine, groups = np.asarray(cell.record["cosine"]), cell.record["groups"]
     reports = [
         {group: {"cosine": value} for group, value in zip(groups, row, strict=True)}
         for row in cosine
     ]
-    # Each row is the mean over as many steps, of which this is the middle.
+    # Each row is the mean over an equal number of steps; this is their middle.
     middles = (np.arange(len(cosine)) + 0.5) * steps / len(cosine)
     plot_conflict(reports, steps=middles, ax=panel)
     own_bar = panel.collections[0].colorbar

@@ -1,7 +1,7 @@
 """``difference.png``: accuracy minus plain fine-tuning against λ.
 
-Colours are told apart by colour-blind readers (most are Okabe and Ito's); widths, line
-styles and markers differ too, so that the figure can be read in greyscale.
+Colour-blind readers can tell the colours apart (most are from Okabe and Ito). Widths,
+line styles and markers differ too, so that the figure can be read in greyscale.
 """
 
 import re
@@ -20,7 +20,7 @@ from experiments.report.tables import DIVERGED, compared
 from experiments.statistics import number
 from experiments.study import Place
 
-# By rule: colour, line style, marker and width. Others are in the tables alone.
+# By rule: colour, line style, marker and width. Other rules are only in the tables.
 STYLES = {
     "sum": ("#000000", "--", "o", 1.6),
     "global": ("#B8860B", "-.", "^", 1.2),
@@ -29,16 +29,16 @@ STYLES = {
     "bloop": ("#56B4E9", "-.", "X", 1.6),
     "steady": ("#0072B2", "-", "D", 3.2),
 }
-# The axis ends so many points below plain fine-tuning; what is lower is written there.
+# The axis ends this many points below plain fine-tuning; lower values are written out.
 DEPTH = 12.0
 COLUMNS = 5
-# Of words, to be read where a page shows two columns 390 pixels wide; of a line of
-# numbers, and the width of the longest; of a panel without these. In points of print.
+# Font size, legible if a page shows two columns 390 pixels wide; height of a line of
+# numbers and width of the longest; width and height of a panel. In points of print.
 SIZE, LINE, LONGEST, WIDTH, HEIGHT = 14, 15, 56, 240, 170
 
 
 def draw(folder: Path, results: Results) -> list[str]:
-    """Draws the figures, each of places that differ in source; gives their names."""
+    """Draws the figures, each of places that differ in source; returns their names."""
     groups: dict[tuple[str, ...], list[Place]] = {}
     drawn = {c.place for name in results.methods for c in compared(results, name)}
     for place in filter(drawn.__contains__, results.names):
@@ -58,13 +58,14 @@ def draw(folder: Path, results: Results) -> list[str]:
 def lines(methods: Sequence[str]) -> dict[str, list[str]]:
     """The methods of each row of panels, by the regularizers of the row.
 
-    A row is what there is as a plain sum. A rule that is not applied to that, as steady
-    is to mixes, is drawn with the smallest mix that contains it.
+    There is a row for each plain sum. If a rule is not applied to the same
+    regularizers, as steady is only applied to mixes, the row has the smallest mix that
+    contains them.
     """
     pairs = [name.split("/") for name in methods]
     kinds = [kind for kind, rule in pairs if rule == "sum"] or [x for x, _ in pairs]
     found: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
-    # The smallest last, as the last is kept.
+    # The smallest mix comes last, because the last one is kept.
     for mix, rule in sorted(pairs, key=lambda pair: -len(pair[0])):
         for kind, row in found.items():
             if set(mix.split("+")) >= set(kind.split("+")):
@@ -82,7 +83,7 @@ def _figure(results: Results, places: Sequence[Place]) -> Figure:
         ]
         for kind, names in lines(results.methods).items()
     }
-    # Below the panels of a row, room for as many lines of numbers as one of them has.
+    # Room below the panels of a row, for as many lines of numbers as any panel has.
     room = [
         LINE * max(sum(any(map(_low, own)) for own in one.values()) for one in row)
         for row in rows.values()
@@ -129,7 +130,7 @@ def _low(cell: Cell) -> bool:
 
 
 def _axes(panel: Axes, weights: Sequence[float], top: float, room: float) -> None:
-    """Sets the axes, with ``room`` below ``DEPTH``, in points of print."""
+    """Sets the axes, with ``room`` in points of print below ``DEPTH``."""
     panel.set_xscale("log")
     panel.set_xlim(min(weights) / 3, max(weights) * 3)
     panel.set_xticks(weights, [f"{weight:g}" for weight in weights])
@@ -156,7 +157,7 @@ def _lines(panel: Axes, drawn: dict[str, list[Cell]], kind: str, top: float) -> 
         of = "" if mix == kind else f": {method(name).regularizer}"
         points = panel.errorbar(
             [cell.weight or 0 for cell in cells],
-            # What diverged is far below, so that the line leads there.
+            # Put diverged cells far below, so that the line leads there.
             [cell.gain.mean if cell.gain else -100 for cell in cells],
             [cell.gain.standard_error if cell.gain else 0 for cell in cells],
             color=colour, linestyle=line, marker=marker, linewidth=width, markersize=7,

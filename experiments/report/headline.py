@@ -1,6 +1,6 @@
 """What plain sums lose as λ grows, and the steady rule does not, at a glance.
 
-``headline.png`` and ``headline.md`` are what README shows.
+README shows ``headline.png`` and ``headline.md``.
 """
 
 from pathlib import Path
@@ -15,20 +15,21 @@ from experiments.report.results import Results
 from experiments.report.tables import DIVERGED, NOTHING, compared, summarize, table
 from experiments.study import Place
 
-# In points: the axis ends there, and lines lead out of it.
+# The lower end of the axis, in points. Lines may lead out of it.
 LOWEST = -30.0
-# Legible where a page shows the figure 390 pixels wide; in points of print.
+# Font size in points of print, legible if a page shows the figure 390 pixels wide;
+# width and height of the figure in inches.
 SIZE, WIDTH, HEIGHT = 15, 7.2, 4.8
-# Of the plain sums, in order: line style and marker.
+# Line style and marker of the plain sums, in order.
 SUMS = ("--", "o"), ("-.", "s"), (":", "^")
 HEADINGS = "", "cells", "below by > 2 s.e.", "lowest", "mean", "highest"
 
 
 def draw(folder: Path, results: Results) -> list[str]:
-    """Draws the figure, where the study has what it shows; gives its name.
+    """Draws the figure, if the study has the cells for it; returns its name.
 
-    Two pairs of source and target side by side, with the first optimizer: the study's
-    first, and the one on which the plain sums fall lowest.
+    Shows two pairs of source and target side by side, with the first optimizer: the
+    study's first pair, and the one on which the plain sums fall lowest.
     """
     sums = [name for name in results.methods if name.endswith("/sum")]
     sums = [name for name in sums if "+" not in name][: len(SUMS)]
@@ -85,13 +86,13 @@ def markdown(results: Results) -> str:
 
 
 def _same(place: Place, first: Place) -> bool:
-    """Whether two places differ in source and target alone."""
+    """Whether two places differ only in source and target."""
     return (place.optimizer, place.batch_size) == (first.optimizer, first.batch_size)
 
 
 def _means(results: Results, name: str, place: Place) -> np.ndarray:
     cells = [cell for cell in compared(results, name) if cell.place == place]
-    # What diverged is far below, so that the line leads there.
+    # Put diverged cells far below, so that the line leads there.
     return np.array([cell.gain.mean if cell.gain else -100.0 for cell in cells])
 
 

@@ -1,4 +1,4 @@
-"""What a study came to, read from the records of ``cells.jsonl``."""
+"""The results of a study, read from the records of ``cells.jsonl``."""
 
 import dataclasses
 import functools
@@ -16,12 +16,12 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell(Setting):
-    """A setting, and what its seeds came to.
+    """A setting and the results of its seeds.
 
     Attributes:
-      record: its line of ``cells.jsonl``.
+      record: its line in ``cells.jsonl``.
       plain: test accuracy of plain fine-tuning at the same place and learning rate, by
-        seed in percent; ``None`` where there is none.
+        seed in percent; ``None`` if there is none.
     """
 
     record: Record
@@ -29,30 +29,30 @@ class Cell(Setting):
 
     @functools.cached_property
     def accuracy(self) -> Estimate | None:
-        """On test images, in percent; ``None`` where there is no result."""
+        """Test accuracy in percent; ``None`` if there is no result."""
         return estimate(self.record["accuracy"]) if "accuracy" in self.record else None
 
     @functools.cached_property
     def gain(self) -> Estimate | None:
-        """Accuracy minus that of plain fine-tuning, in points, paired by seed."""
+        """The accuracy minus that of plain fine-tuning, in points, paired by seed."""
         if self.accuracy is None or self.plain is None:
             return None
         return difference(self.record["accuracy"], self.plain)
 
     @property
     def diverged(self) -> bool:
-        """Whether it did where plain fine-tuning did not."""
+        """Whether it diverged and plain fine-tuning did not."""
         return "diverged" in self.record and self.plain is not None
 
     @property
     def trial(self) -> str:
-        """What tells it from other cells of its method and place."""
+        """What distinguishes it from other cells of its method and place."""
         rate = f"learning rate {self.learning_rate:g}"
         return f"λ = {self.weight:g}" if self.weight else rate
 
 
 def read_cells(records: Iterable[Record]) -> list[Cell]:
-    """The cells of a study, each once: of several records of one the last counts."""
+    """The cells of a study, each once. Later records replace earlier ones."""
     latest: dict[tuple, Cell] = {}
     for record in records:
         if record["record"] == "cell":
@@ -68,11 +68,11 @@ def read_cells(records: Iterable[Record]) -> list[Cell]:
 
 
 def choose(cells: Iterable[Cell]) -> dict[tuple[Place, str], Cell]:
-    """By place and method, the trial of the highest mean validation accuracy.
+    """The trial with the highest mean validation accuracy, by place and method.
 
-    The mean is over seeds, at the step that the trial itself chose by it. Of equal
-    trials, or without validation images, the smallest λ or learning rate is chosen. A
-    method is left out where none of its trials has a result.
+    The mean is over seeds, at the step that the trial itself chose by it. Ties, and
+    trials without validation images, go to the smallest λ or learning rate. A method
+    without any result is left out.
     """
 
     def rank(cell: Cell) -> tuple[float, float, float]:
@@ -85,7 +85,7 @@ def choose(cells: Iterable[Cell]) -> dict[tuple[Place, str], Cell]:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The header of ``cells.jsonl`` and its cells, of a study whole or in part."""
+    """The header and the cells in ``cells.jsonl``, of a study finished or not."""
 
     header: Record
     cells: Sequence[Cell]
@@ -97,21 +97,21 @@ class Results:
 
     @functools.cached_property
     def names(self) -> dict[Place, tuple[str, str]]:
-        """By place, in the order of the study, what source and target are called."""
+        """The names of source and target by place, in the order of the study."""
         return {c.place: (c.record["from"], c.record["to"]) for c in self.cells}
 
     @property
     def methods(self) -> list[str]:
-        """Those with a λ."""
+        """The methods with a λ."""
         return [name for name in self.config["methods"] if method(name).rule]
 
     def of(self, name: str, place: Place | None = None) -> list[Cell]:
-        """The cells of a method, at one place or at all, in the order of λ."""
+        """The cells of a method, at one or all places, in the order of λ."""
         own = [c for c in self.cells if c.method == name and place in (None, c.place)]
         return sorted(own, key=lambda cell: cell.weight or 0)
 
     def recipe(self, place: Place) -> str:
-        """How fine-tuning is done there, as far as places differ in it."""
+        """The optimizer and batch size of a place, if places differ in them."""
         text = ""
         if len({other.optimizer for other in self.names}) > 1:
             text += f", {place.optimizer}"

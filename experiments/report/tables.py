@@ -1,4 +1,4 @@
-"""The differences to plain fine-tuning: ``table.md``, ``ranges.md``, ``summary.md``."""
+"""Differences to plain fine-tuning: ``table.md``, ``ranges.md`` and ``summary.md``."""
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
@@ -13,7 +13,7 @@ from experiments.statistics import LEVEL, Estimate, holm, number
 from experiments.study import Place
 
 NOTHING, DIVERGED = "–", "diverged"
-# Of the summary.
+# Headings of the summary.
 HEADINGS = (
     "method", "cells", "> 1 s.e. below", "> 2 s.e. below", "below (Holm)", "lowest",
     "mean", "highest", "diverged", "worst cell",
@@ -31,15 +31,15 @@ Rows = Iterable[Sequence[str]]
 
 
 def table(headings: Sequence[str], rows: Rows, left: int = 1) -> str:
-    """A table in Markdown, with so many columns aligned to the left."""
+    """A table in Markdown, with the first ``left`` columns aligned to the left."""
     rule = "|" + "---|" * left + "--:|" * (len(headings) - left)
     lines = ["| " + " | ".join(row) + " |" for row in (headings, *rows)]
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def terminal(title: str, headings: Sequence[str], rows: Rows, left: int = 1) -> Table:
-    """The same for the terminal, where words wrap and numbers do not."""
-    # Narrow padding: with the usual one, 80 columns would cut numbers off.
+    """The same table for the terminal, where words wrap and numbers do not."""
+    # Narrow padding, because with the default, 80 columns would truncate numbers.
     made = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         show_edge=False, padding=(0, 1, 0, 0),
@@ -53,7 +53,7 @@ def terminal(title: str, headings: Sequence[str], rows: Rows, left: int = 1) -> 
 
 
 def differences(results: Results, place: Place) -> tuple[str, list[str], list]:
-    """Title, headings and rows of one place; two columns are aligned to the left."""
+    """Title, headings and rows of one place. The first two columns are left-aligned."""
     weights, best = results.config["weights"], choose(results.cells)
     baselines, rows = [], []
     for name in (PLAIN, FROZEN):
@@ -78,7 +78,7 @@ def _difference(cell: Cell) -> str:
 
 
 def by_place(results: Results) -> str:
-    """``table.md``: a table of each place."""
+    """``table.md``: a table for each place."""
     parts = []
     for place in results.names:
         title, headings, rows = differences(results, place)
@@ -87,22 +87,22 @@ def by_place(results: Results) -> str:
 
 
 def compared(results: Results, name: str, source: str | None = None) -> list[Cell]:
-    """The cells of a method with a difference to plain, and those that diverged.
+    """The cells of a method that have a difference to plain fine-tuning or diverged.
 
-    Of one source, as tables call it, or of all.
+    Optionally, only those of one source, by its name in tables.
     """
     own = [cell for cell in results.of(name) if cell.gain or cell.diverged]
     return [cell for cell in own if source in (None, cell.record["from"])]
 
 
 def _extent(cells: Sequence[Cell], what: Sequence[Callable]) -> list[str]:
-    """The lowest difference, or the highest, or the mean, as ``what`` says."""
+    """Statistics of the differences, such as min, max and mean in ``what``."""
     means = [cell.gain.mean for cell in cells if cell.gain]
     return [number(each(means)) if means else NOTHING for each in what]
 
 
 def ranges(results: Results) -> str:
-    """``ranges.md``: lowest and highest difference of each method, by source."""
+    """``ranges.md``: the lowest and highest difference of each method, by source."""
     weights = results.config["weights"]
     sources = list(dict.fromkeys(source for source, _ in results.names.values()))
     rows = []
@@ -120,11 +120,11 @@ def ranges(results: Results) -> str:
 
 
 def summarize(results: Results) -> dict[str, tuple[str, ...]]:
-    """By method over all places and λ, a text for each of ``HEADINGS``."""
+    """The texts of the columns ``HEADINGS`` by method, over all places and λ."""
     rows = {}
     for name in results.methods:
         if own := compared(results, name):
-            # What diverged is below, and lower than all else.
+            # Diverged cells count as below, and lower than all others.
             t = [x.gain.t if x.gain else -np.inf for x in own]
             p = [x.gain.p_below if x.gain else 0.0 for x in own]
             counts = len(own), sum(x < -1 for x in t), sum(x < -2 for x in t)
@@ -139,7 +139,7 @@ def summarize(results: Results) -> dict[str, tuple[str, ...]]:
 
 
 def summary(results: Results) -> str:
-    """``summary.md``: the table, the answer that it gives, and what its columns are."""
+    """``summary.md``: the table, the answer it gives, and an explanation of columns."""
     rows, seeds = [*summarize(results).values()], results.config["seeds"]
     one, two = (100 * Estimate(-x, 1, seeds).p_below for x in (1, 2))
     answer = ""

@@ -1,4 +1,4 @@
-"""Writes the report of a study, whole or in part."""
+"""Writes the report of a study, finished or not."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from experiments.provenance import in_words
 from experiments.report import choose, conflict, difference, headline, tables
 from experiments.report.results import Record, Results, read_cells
 
-# A study with more places prints the summary alone.
+# A study with more places prints only the summary.
 PRINTED = 4
 
 NOTES = """\
@@ -31,11 +31,11 @@ RATES = """\
 
 
 def publish(folder: Path, console: Console) -> None:
-    """Writes tables and figures into ``folder``, and prints the tables or a summary.
+    """Writes tables and figures to ``folder``, and prints the tables or a summary.
 
     Args:
-      folder: holds ``cells.jsonl``, of a study that may still be running.
-      console: to print on.
+      folder: folder of ``cells.jsonl``, of a study that may still be running.
+      console: the console to print on.
 
     Raises:
       InputError: if there is no study in ``folder``, or its file is damaged.
@@ -44,7 +44,7 @@ def publish(folder: Path, console: Console) -> None:
     if not path.is_file():
         raise InputError(f"no study in {folder}: expected a file cells.jsonl there")
     header, *records = cells.read(path)
-    # Of a line that was changed by hand nobody knows what is missing in it.
+    # A line that was edited by hand may lack anything.
     try:
         results = Results(header, read_cells(records))
         _write(folder, results)
@@ -106,7 +106,7 @@ def _notes(config: Record) -> str:
 
 
 def _without(results: Results) -> list[str]:
-    """A line for each cell that has no result, and one for those that were not run."""
+    """A line for each cell without a result, and one for cells that have not run."""
     lines = []
     for cell in results.cells:
         if not cell.accuracy:

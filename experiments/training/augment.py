@@ -1,4 +1,4 @@
-"""Random crops of training images, and the middle of the others."""
+"""Random crops of training images, and center crops of the others."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def random_crops(key: jax.Array, images: jax.Array, side: int) -> jax.Array:
-    """A part of each image, drawn for each by itself, and mirrored half of the time.
+    """Crops each image independently at random, and mirrors it with probability 1/2.
 
     Args:
       key: a random key.
       images: ``[n, height, width, channels]``.
-      side: height and width of the parts, at most those of the images.
+      side: height and width of the crops, at most those of the images.
 
     Returns:
       ``[n, side, side, channels]`` of the same dtype.
@@ -30,6 +30,6 @@ def random_crops(key: jax.Array, images: jax.Array, side: int) -> jax.Array:
 
 
 def middle(images: np.ndarray, side: int) -> np.ndarray:
-    """The middle ``[n, side, side, channels]`` of ``[n, height, width, channels]``."""
+    """Center crops, from ``[n, height, width, c]`` to ``[n, side, side, c]``."""
     top, left = ((length - side) // 2 for length in images.shape[1:3])
     return images[:, top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: written in the background, whole or not at all."""
+"""Checkpoints of a run, written by Orbax in the background and atomically."""
 
 import contextlib
 import gc
@@ -18,7 +18,7 @@ KEEP = 2
 
 
 class Checkpoints:
-    """The checkpoints in a folder, of one run; a context manager."""
+    """The checkpoints of one run, in a folder. A context manager."""
 
     def __init__(
         self,
@@ -26,12 +26,12 @@ class Checkpoints:
         settings: Mapping[str, Any],
         say: Callable[[str], None] = print,
     ):
-        """Opens the folder, which is made where it is missing.
+        """Opens the folder, and creates it if missing.
 
         Args:
-          folder: holds one folder for each number; anything else in it is ignored.
-          settings: what determines the run, as JSON can hold it.
-          say: is told where a run resumes, and of checkpoints that cannot be read.
+          folder: has one folder per checkpoint number; anything else is ignored.
+          settings: a JSON object with the settings that determine the run.
+          say: called with messages about resuming and unreadable checkpoints.
         """
         self._settings = json.loads(json.dumps(settings))
         self.say = say
@@ -47,10 +47,10 @@ class Checkpoints:
         self._manager.close()
 
     def restore(self, like: Any) -> tuple[Any, int]:
-        """The newest tree that can be read and its number, else ``like`` and 0.
+        """The newest readable tree and its number, or else ``like`` and 0.
 
         Raises:
-          InputError: if it is of a run with other settings.
+          InputError: if it is from a run with other settings.
         """
         for number in sorted(self._manager.all_steps(), reverse=True):
             found = self._read(number, names.flatten(like))
@@ -62,9 +62,9 @@ class Checkpoints:
         return like, 0
 
     def save(self, number: int, tree: Any) -> None:
-        """Copies the tree and writes it in the background, after the one before.
+        """Copies the tree and writes it in the background, after the previous one.
 
-        A checkpoint of the same number stays unless it is damaged.
+        An existing checkpoint of the same number is kept, unless it is damaged.
         """
         if number in self._damaged:
             self._manager.delete(number)
@@ -87,7 +87,7 @@ class Checkpoints:
                 return self._manager.restore(number, args=tree)["tree"]
             except InputError:
                 raise
-            except Exception as error:  # Orbax raises whatever its parsers meet
+            except Exception as error:  # Orbax raises all kinds of errors
                 return (str(error).splitlines() or [type(error).__name__])[0]
 
     def _check(self, number: int, found: Mapping[str, Any]) -> None:
@@ -96,19 +96,19 @@ class Checkpoints:
             if there != here:
                 raise InputError(
                     f"checkpoint {number} in {self._manager.directory} was made with "
-                    f"{name} = {there}, here it is {here}: use the options of that "
+                    f"{name} = {there}, this run has {here}: use the options of that "
                     "run, or another --out"
                 )
 
 
 def _was_retrieved(record: logging.LogRecord) -> bool:
-    """False for reads that failed beside the one that is reported: logged later."""
+    """False for other failed reads, which asyncio logs later than the reported one."""
     return "never retrieved" not in record.getMessage()
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Hides what Orbax logs and leaves behind where it cannot read a file."""
+    """Hides the logs and warnings of Orbax about unreadable files."""
     before = logging.root.manager.disable
     logging.disable()
     try:

@@ -1,13 +1,13 @@
-"""How important each channel is to the target task: the weights of DELTA.
+"""The channel weights of DELTA: how important each channel is to the target task.
 
-DELTA is distillation of feature maps in which a channel counts as much as the target
-task needs it: by the softmax, over the channels of a map, of how much the empirical
-loss rises when that channel of the pretrained network is set to zero. The loss is that
-of a new head trained on the frozen body's features.
+DELTA distills feature maps and weights each channel by its importance. The weights are
+a softmax over the channels of a map. Its logits are the increase of the empirical loss
+when that channel of the pretrained network is set to zero. The loss is that of a new
+head trained on the features of the frozen body.
 
-Two things differ from the paper. The softmax is multiplied by the number of channels,
-so that the weights average one and the same range of λ serves DELTA and KD. And the
-channels of all the network's feature maps count, not those of some chosen layers.
+There are two differences from the paper. The softmax is multiplied by the number of
+channels, so that the mean weight is one and the same range of λ suits DELTA and KD. And
+all feature maps of the network are used, not only those of selected layers.
 
 References:
   Li et al., `DELTA: Deep Learning Transfer using Feature Map with Attention for
@@ -26,7 +26,7 @@ from experiments import networks
 from experiments.data import Dataset
 from experiments.training.step import cross_entropy
 
-# Enough for the training loss of the head to level off; Adam, the whole training set.
+# Enough for the training loss to level off, with Adam on the whole training set.
 HEAD_STEPS, HEAD_LEARNING_RATE = 200, 0.01
 
 
@@ -36,13 +36,13 @@ def channel_weights(
     dataset: Dataset,
     members: np.ndarray,
 ) -> dict[str, jax.Array]:
-    """The weight of each channel, by feature map, float32 ``[S, channels]``, mean one.
+    """The channel weights by feature map, float32 ``[S, channels]`` with mean one.
 
     Args:
-      architecture: of the networks.
+      architecture: the networks' spec.
       params: the pretrained body and a new head; every array has a leading axis of
         ``S``.
-      dataset: the images that ``members`` points into.
+      dataset: the images that ``members`` indexes.
       members: int32 ``[S, n]``, each seed's training images.
     """
     images, labels = dataset.images[members], dataset.labels[members]
@@ -59,7 +59,7 @@ def channel_weights(
 def _loss_rises(
     architecture: networks.Spec, params: networks.Params, images: Any, labels: jax.Array
 ) -> dict[str, jax.Array]:
-    """One seed: by how many nats the loss rises without each channel."""
+    """One seed's increase of the loss, in nats, without each channel."""
     params = {**params, "head": _trained_head(architecture, params, images, labels)}
     network = architecture.build(params)
     open_gates = {

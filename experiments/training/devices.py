@@ -1,9 +1,9 @@
-"""Which part of the state and of a batch is on which device, of which process.
+"""How the state and the batches are sharded over devices and processes.
 
-There is one mesh axis, "data", over all devices of all processes. Batches are divided
-along it. With the layout ``"data"`` every device has the whole state; with ``"fsdp"``
-(fully sharded data parallelism) each array of the state is divided too, and XLA gathers
-what a layer needs when it needs it.
+There is one mesh axis, "data", over all devices of all processes. Batches are sharded
+along it. With the layout ``"data"``, every device has the whole state. With ``"fsdp"``
+(fully sharded data parallelism), each array of the state is sharded too, and XLA
+gathers the arrays of a layer when it needs them.
 """
 
 import math
@@ -18,25 +18,25 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.errors import InputError
 
-# Gathering an array costs a message, however small it is: below this it stays whole.
+# Smaller arrays are replicated, because gathering costs a message at any size.
 SPLIT_FROM = 1024
 
 T = TypeVar("T")
-# How many processes there are, and which of them this one is.
+# The number of processes, and the index of this one.
 NUMBERS = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
 def join() -> None:
-    """Joins this process with the others of a run, before JAX is used otherwise.
+    """Joins the other processes of a run. Must be called before any other use of JAX.
 
-    JAX detects Slurm, Open MPI, Kubernetes and TPUs. Elsewhere, and where that is not
-    what is meant, ``JAX_COORDINATOR_ADDRESS`` (host and port of the first process),
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say which processes there are.
+    JAX detects Slurm, Open MPI, Kubernetes and TPUs. Elsewhere, or to override that,
+    set ``JAX_COORDINATOR_ADDRESS`` (host and port of the first process),
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
 
     Raises:
-      InputError: if neither does.
+      InputError: if JAX detects nothing and these are not set.
     """
-    try:  # JAX itself reads the first of them alone
+    try:  # JAX itself reads only JAX_COORDINATOR_ADDRESS
         count, index = (
             int(os.environ[x]) if x in os.environ else None for x in NUMBERS
         )
@@ -49,7 +49,7 @@ def join() -> None:
 
 
 def in_turn(make: Callable[[], T]) -> T:
-    """What ``make`` gives: in the first process, then in the others, from its cache."""
+    """Calls ``make`` in the first process, then in the others, which find its cache."""
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("made")
         return make()
@@ -59,11 +59,11 @@ def in_turn(make: Callable[[], T]) -> T:
 
 
 class Layout(NamedTuple):
-    """How arrays are divided; hashable, so that it can be a static argument of a jit.
+    """How arrays are sharded. Hashable, so that it can be a static argument of a jit.
 
     Attributes:
-      mesh: of all devices, with the axis "data".
-      state: how the training state is divided; batches always are.
+      mesh: all devices, along the axis "data".
+      state: how the training state is sharded; batches always are.
     """
 
     mesh: Mesh
@@ -71,13 +71,13 @@ class Layout(NamedTuple):
 
     @property
     def replicated(self) -> NamedSharding:
-        """Whole on every device."""
+        """The sharding of an array that is whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def divided(self, tree: Any) -> Any:
-        """The state, inside a jit, on the devices where it belongs.
+        """Constrains the sharding of the state, inside a jit.
 
-        The first axis, of seeds, is never divided.
+        The first axis, of seeds, is never sharded.
         """
         if self.mesh.size == 1:
             return tree
@@ -96,19 +96,19 @@ class Layout(NamedTuple):
         if size % self.mesh.size:
             raise InputError(
                 f"a batch of {size} images cannot be divided among {self.mesh.size} "
-                f"devices; give a batch size that {self.mesh.size} divides"
+                f"devices; pass a batch size that is a multiple of {self.mesh.size}"
             )
 
     def batches(self, shape: tuple[int, ...], read: Callable[[Any], Any]) -> jax.Array:
-        """An array ``[seeds, steps, batch, ...]``, divided along the batch.
+        """An array ``[seeds, steps, batch, ...]``, sharded along the batch.
 
-        ``read`` gives the part at an index: a process reads what its devices get.
+        ``read`` returns the part at an index, so a process reads only its own shards.
         """
         spec = PartitionSpec(None, None, "data")
         return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), read)
 
     def whole(self, tree: Any) -> Any:
-        """NumPy arrays, the same in every process, whole on every device."""
+        """Replicates NumPy arrays, which are the same in every process."""
 
         def one(x: Any) -> jax.Array:
             x = np.asarray(x)
@@ -122,7 +122,7 @@ class Layout(NamedTuple):
 def layout(
     state: Literal["data", "fsdp"] = "data", devices: int | None = None
 ) -> Layout:
-    """Over all devices there are, or the first so many."""
+    """A layout over all devices, or over the first ``devices`` of them."""
     chosen = jax.devices()[:devices]
     mesh = jax.make_mesh((len(chosen),), ("data",), (AxisType.Auto,), devices=chosen)
     return Layout(mesh, state)

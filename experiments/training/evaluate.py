@@ -1,4 +1,4 @@
-"""What trained networks answer."""
+"""The predictions of trained networks."""
 
 import functools
 
@@ -10,7 +10,7 @@ from experiments import networks
 from experiments.data import Dataset
 from experiments.training import augment
 
-# Images that are classified at once.
+# Number of images that are classified at once.
 BATCH = 500
 
 
@@ -29,19 +29,19 @@ def probabilities(
     members: np.ndarray,
     crop: int | None = None,
 ) -> np.ndarray:
-    """What each of ``S`` networks makes of its images, float32 ``[S, m, classes]``.
+    """The probabilities from each of ``S`` networks, float32 ``[S, m, classes]``.
 
     Args:
-      spec: of the networks.
-      params: every array has a leading axis of ``S``.
-      dataset: the images that ``members`` points into.
+      spec: the networks' spec.
+      params: parameters; every array has a leading axis of ``S``.
+      dataset: the images that ``members`` indexes.
       members: int32 ``[S, m]``, the images of each network.
-      crop: side in pixels of the middle part that it sees; ``None`` for all.
+      crop: side in pixels of the center crop; ``None`` for whole images.
     """
-    if jax.process_count() > 1:  # each process classifies all of them by itself
+    if jax.process_count() > 1:  # each process classifies all images by itself
         params = multihost_utils.process_allgather(params, tiled=True)
 
-    # One network and some images at a time: all at once would hold gigabytes.
+    # One network and some images at a time, because all at once would take gigabytes.
     def of_seed(seed: int) -> np.ndarray:
         parts = np.array_split(members[seed], -(-members.shape[1] // BATCH))
         found = []
@@ -55,5 +55,5 @@ def probabilities(
 
 
 def right(shares: np.ndarray, dataset: Dataset, members: np.ndarray) -> np.ndarray:
-    """The share of right answers, ``[S]``, of what ``probabilities`` gives."""
+    """The accuracy ``[S]`` of what ``probabilities`` returned, as a fraction."""
     return (shares.argmax(axis=-1) == dataset.labels[members]).mean(axis=-1)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run is to save and end, all processes at the same step."""
+"""Ctrl-C and SIGTERM: saves and ends a run, in all processes at the same step."""
 
 import signal
 from typing import Any
@@ -8,14 +8,14 @@ from jax.experimental import multihost_utils
 
 
 class Interrupted(Exception):
-    """A run that was told to end; the message says where it did."""
+    """A run was interrupted. The message says at which step."""
 
 
 class Interruption:
-    """Notes the first signal; a second one ends the process as usual.
+    """Records the first signal; a second one ends the process as usual.
 
-    With several processes JAX's coordination service listens to SIGTERM and agrees on
-    the step, about a second later. A context manager, for the main thread.
+    With several processes, JAX's coordination service handles SIGTERM and agrees on the
+    step, about a second later. A context manager, for the main thread.
     """
 
     SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -41,10 +41,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def reached(self, number: int) -> bool:
-        """Whether to end now, after so many pieces; to be asked after each of them.
+        """Whether to end now, after ``number`` pieces. Must be called after each piece.
 
-        JAX chooses a number that no process has reached yet, and misses it where one is
-        left out. Orbax asks with the numbers of checkpoints: they are to be the same.
+        JAX chooses a number that no process has reached yet, and misses it if a call is
+        skipped. Orbax asks with the numbers of checkpoints, so these must be the same.
         """
         if jax.process_count() == 1:
             return self._asked

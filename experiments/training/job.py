@@ -1,4 +1,4 @@
-"""What a run trains, into how many parts it is cut, and the order of its images."""
+"""What a run trains, how it is split into pieces, and the order of its images."""
 
 import dataclasses
 import functools
@@ -13,10 +13,10 @@ from experiments.data import Dataset
 from experiments.methods import Method
 from experiments.recipe import Recipe, batch_order
 
-# A run is validated and saved this many times, or less often where that does not divide
-# its steps: after every chunk.
+# A run is validated and saved after every chunk. It has this many chunks, or fewer if
+# that does not divide its steps.
 CHUNKS = 10
-# Images of one piece, at most, in bytes: a chunk of large images has several pieces.
+# Maximum size in bytes of the images of a piece. A chunk of large images has several.
 PIECE_BYTES = 2**28
 # Folded into a seed's key, so that the order of the images does not depend on the crop.
 CROP = 1
@@ -24,21 +24,21 @@ CROP = 1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """What is trained: ``S`` networks, one per seed. It determines every number.
+    """What is trained: ``S`` networks, one per seed. It fully determines the result.
 
     Attributes:
-      spec: of the networks.
-      method: how the regularizer, if any, joins the empirical gradient.
+      spec: the networks' spec.
+      method: how the regularizer, if any, is combined with the empirical gradient.
       recipe: steps, batch size, learning rate, optimizer.
       weight: λ.
-      params: where each seed starts; every array has a leading axis of ``S``.
-      dataset: the images that ``train`` and ``validation`` point into: uint8 images, or
-        activations of a frozen part, as the network takes them.
+      params: initial parameters; every array has a leading axis of ``S``.
+      dataset: the images that ``train`` and ``validation`` index, as the network takes
+        them: uint8 images, or activations of a frozen part.
       train: int32 ``[S, n]``, each seed's training images.
-      keys: ``[S]`` random keys, for each seed's order of the images and their crops.
-      channel_weights: of DELTA, ``[S, channels]`` for each feature map, else ``None``.
-      validation: int32 ``[S, v]``, the images by which the step to stop at is chosen;
-        ``None`` to train to the end.
+      keys: ``[S]`` random keys for the order of the images and their crops.
+      channel_weights: ``[S, channels]`` for each feature map for DELTA, else ``None``.
+      validation: int32 ``[S, v]``, the images used for early stopping; ``None`` to
+        train to the end.
     """
 
     spec: networks.Spec
@@ -54,13 +54,13 @@ class Job:
 
     @property
     def chunk(self) -> int:
-        """Steps after which the run is validated and saved, again and again."""
+        """The number of steps between validations and checkpoints."""
         steps = self.recipe.steps
         return steps // max(n for n in range(1, CHUNKS + 1) if steps % n == 0)
 
     @property
     def piece(self) -> int:
-        """Steps that are on the devices at once: a chunk, or a part of one."""
+        """The number of steps run on the devices at once: a chunk, or a part of one."""
         image = math.prod(self.dataset.images.shape[1:]) * self.dataset.images.itemsize
         batch = image * self.recipe.batch_size * len(self.train)
         fitting = max(1, PIECE_BYTES // batch)
@@ -70,7 +70,7 @@ class Job:
 
 
 def draw(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """For each seed and step the rows of its batch, and the data of its random key."""
+    """The rows of the batch of each seed and step, and the data of its random key."""
     rows = jax.vmap(functools.partial(batch_order, recipe=job.recipe))(
         job.keys, jnp.asarray(job.train)
     )

@@ -1,8 +1,8 @@
-"""The training loop: pretraining, studies and ``finetune`` all go through it.
+"""The training loop of pretraining, studies and ``finetune``.
 
-One network per seed is trained, all at once: a ``lax.scan`` over steps, mapped over
-seeds. A run is cut into pieces of equal length, so that there is one compilation and
-still something to show, to validate and to save while it goes.
+Trains one network per seed, all at once, as a ``lax.scan`` over steps mapped over
+seeds. A run is split into pieces of equal length. So there is only one compilation, and
+the run can show progress, validate and save between pieces.
 """
 
 import dataclasses
@@ -28,21 +28,21 @@ from experiments.training.interruption import Interrupted, Interruption
 from experiments.training.job import Job, draw
 from experiments.training.step import Measured, State, Teacher, step
 
-# Of what the steps measure, the means over so many parts of a piece are kept.
+# What the steps measure is averaged over this many parts of a piece.
 POINTS = 4
 
 
 class Progress(NamedTuple):
-    """How far a run is: what a checkpoint holds. The shapes do not change.
+    """The progress of a run, as saved in a checkpoint. The shapes never change.
 
     Attributes:
-      state: of all seeds after the last piece.
-      trace: means of what the steps measured, ``[S, points, ...]``; NaN where the run
-        has not been yet.
-      validation: accuracy after each chunk, ``[chunks, S]``, NaN likewise; ``None``
-        without validation images.
-      best: the parameters after the chunk of the highest mean validation accuracy, the
-        first of equals; ``None`` without validation images.
+      state: state of all seeds after the last piece.
+      trace: means of what the steps measured, ``[S, points, ...]``; NaN for later
+        steps.
+      validation: accuracy after each chunk, ``[chunks, S]``; NaN for later chunks;
+        ``None`` without validation images.
+      best: the parameters after the chunk with the highest mean validation accuracy,
+        the first one if tied; ``None`` without validation images.
     """
 
     state: State
@@ -52,14 +52,14 @@ class Progress(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What a run comes to.
+    """The result of a run.
 
     Attributes:
-      params: the best by validation, or the last.
-      opt_state: the last.
+      params: the best parameters by validation accuracy, or the last ones.
+      opt_state: the last optimizer state.
       trace: as in ``Progress``.
       validation: as in ``Progress``.
-      step: after which ``params`` were taken.
+      step: the step after which ``params`` were taken.
     """
 
     params: networks.Params
@@ -70,7 +70,7 @@ class Fitted(NamedTuple):
 
 
 class _Program(NamedTuple):
-    """What one compiled program serves; the learning rate of its recipe is traced."""
+    """The static arguments of a compiled program. The learning rate is traced."""
 
     spec: networks.Spec
     method: Method
@@ -94,16 +94,16 @@ def fit(
 
     Args:
       job: what to train.
-      advanced: called with the share of the run that was done before, then after every
-        piece with the share that it was.
-      checkpoints: where to save after every chunk; ``None`` not to.
+      advanced: called first with the share of the run that was already done, then after
+        every piece with its share.
+      checkpoints: where to save after every chunk; ``None`` to save nothing.
       over: the devices; by default as many as divide a batch, each with the whole
         state.
-      live: called after every piece with the steps so far and the progress.
+      live: called after every piece with the number of steps so far and the progress.
 
     Raises:
-      FloatingPointError: as soon as a loss is not finite; says where.
-      Interrupted: after Ctrl-C or SIGTERM, when the piece is done and saved.
+      FloatingPointError: as soon as a loss is not finite; says at which step.
+      Interrupted: after Ctrl-C or SIGTERM, once the piece is finished and saved.
     """
     if over is None:
         over = layout(devices=math.gcd(job.recipe.batch_size, jax.device_count()))
@@ -147,7 +147,7 @@ def fit(
         params = progress.best
         at = (_best(progress.validation) + 1) * job.chunk
     opt_state = progress.state.opt_state
-    if jax.process_count() > 1:  # to be read by any process alone
+    if jax.process_count() > 1:  # so that each process can read them alone
         params, opt_state = multihost_utils.process_allgather(
             (params, opt_state), tiled=True
         )
@@ -165,7 +165,7 @@ def _advance(
     labels: jax.Array,
     keys: jax.Array,
 ) -> tuple[State, Measured]:
-    """Runs one piece for every seed: the new state, and means ``[S, points, ...]``."""
+    """Runs a piece for every seed; returns the state and means ``[S, points, ...]``."""
     tx = program.transformation(weight, learning_rate)
 
     def one_seed(state, teacher, images, labels, keys):
@@ -216,7 +216,7 @@ def _begin(job: Job, program: _Program) -> Progress:
 
 
 def _batches(dataset: Dataset, rows: np.ndarray, over: Layout) -> list[jax.Array]:
-    """Images and labels of the rows ``[S, steps, n]``; only this process's are read."""
+    """Images and labels of the rows ``[S, steps, n]``; reads only this process's."""
 
     def of(values: np.ndarray) -> jax.Array:
         shape = (*rows.shape, *values.shape[1:])
@@ -246,18 +246,18 @@ def _noted(
     validation = np.copy(before.validation)
     validation[chunk] = right(found, job.dataset, job.validation)
     best = before.best
-    if _best(validation) == chunk:  # copied: the next piece overwrites the state
+    if _best(validation) == chunk:  # copy, because the next piece donates the state
         best = jax.tree.map(jnp.copy, state.params)
     return Progress(state, trace, validation, best)
 
 
 def _best(validation: np.ndarray) -> int:
-    """The chunk of the highest mean accuracy, the first of equals."""
+    """The chunk with the highest mean accuracy, the first one if tied."""
     return int(np.nanargmax(validation.mean(axis=1)))
 
 
 def _check(job: Job, progress: Progress, done: int) -> None:
-    """Stops a run whose losses or parameters are not finite."""
+    """Raises if losses or parameters are not finite."""
     losses = progress.trace.loss
     known = losses[:, : losses.shape[1] * done // job.recipe.steps]
     if not np.isfinite(known).all() or not _all_finite(progress.state.params):

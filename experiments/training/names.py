@@ -1,4 +1,4 @@
-"""A pytree as a flat dict of named arrays: what files hold, whatever the containers."""
+"""Converts pytrees to flat dicts of named arrays, as stored in files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves by path, ``{"params.conv1.bias": array, ...}``."""
+    """The leaves by path: ``{"params.conv1.bias": array, ...}``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
@@ -17,12 +17,12 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(like: Any, leaves: Mapping[str, Any]) -> Any:
-    """The tree with the structure of ``like`` whose ``flatten`` is ``leaves``.
+    """The inverse of ``flatten``, with the structure of ``like``.
 
-    Of NumPy arrays where ``like`` has them.
+    Leaves become NumPy arrays where those of ``like`` are.
 
     Raises:
-      KeyError: if there is no leaf of that name.
+      KeyError: if a leaf is missing.
     """
 
     def one(name: str, old: Any) -> Any:

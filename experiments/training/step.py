@@ -14,12 +14,12 @@ from experiments.training import augment
 
 
 class Teacher(NamedTuple):
-    """What distillation compares with.
+    """The pretrained network for distillation.
 
     Attributes:
-      params: the pretrained network's; its head is not used.
-      channel_weights: for DELTA, how much each channel of each feature map counts:
-        map name -> float32 ``[channels]``; ``None``: all alike.
+      params: its parameters; the head is not used.
+      channel_weights: for DELTA, the weight of each channel of each feature map, map
+        name -> float32 ``[channels]``; ``None`` for equal weights.
     """
 
     params: networks.Params
@@ -27,11 +27,11 @@ class Teacher(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step changes.
+    """What a step updates.
 
     Attributes:
-      params: of the network, ``networks.Params``.
-      opt_state: of the method's chain; L2-SP's anchor is in it.
+      params: the network's ``networks.Params``.
+      opt_state: state of the method's chain, including the anchor of L2-SP.
     """
 
     params: Any
@@ -39,13 +39,13 @@ class State(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a step finds; conflict by group, ``[K]``, ``None`` without a regularizer.
+    """What a step measures. Except for the loss, by group ``[K]``, or ``None``.
 
     Attributes:
       loss: the empirical loss on the batch before the update, in nats, a scalar.
-      cosine: between the regularizer gradient and the reference.
-      conflict: 1 where it is negative, else 0.
-      pull: ``|r'| / |u|``, how hard the regularizer pulls beside the optimizer.
+      cosine: cosine of the angle between the regularizer gradient and the reference.
+      conflict: 1 if the cosine is negative, else 0.
+      pull: ``|r'| / |u|``, how hard the regularizer pulls compared with the optimizer.
     """
 
     loss: Any
@@ -55,7 +55,7 @@ class Measured(NamedTuple):
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the batch in nats, a scalar, of logits ``[n, classes]``."""
+    """The mean cross-entropy of logits ``[n, classes]`` in nats, a scalar."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses.mean()
 
@@ -68,7 +68,7 @@ def gradients(
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    """The empirical loss, and what the method's chain takes: gradients, or a pair."""
+    """The empirical loss, and the input of the method's chain: gradients or a pair."""
     if not method.distills:
 
         def loss_of(params):
@@ -100,10 +100,10 @@ def step(
     """One update.
 
     Args:
-      spec, method, recipe: which network, how it is regularized and trained.
+      spec, method, recipe: the network, and how it is regularized and trained.
       tx: the method's chain.
-      state: before the step.
-      teacher: of distillation, else ``None``.
+      state: the state before the step.
+      teacher: the teacher for distillation, else ``None``.
       batch: images ``[n, ...]``, labels ``[n]``, and a random key for the crops.
     """
     images, labels, key = batch

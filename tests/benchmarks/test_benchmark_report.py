@@ -164,7 +164,7 @@ def test_check_refuses_a_commit_of_another_history(published, capsys):
     page.report(folder, check=False)
     told["standing"] = "foreign"
     assert page.report(folder, check=True) == 1
-    assert "no ancestor" in capsys.readouterr().out
+    assert "not an ancestor" in capsys.readouterr().out
 
 
 def test_a_run_that_was_cut_says_so(published):

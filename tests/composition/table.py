@@ -61,8 +61,8 @@ NO_PAIR_IN_CARRY = Raises(TypeError, "GradientPair")  # of scan, or of cond's br
 NO_KEYWORD = Raises(TypeError, "unexpected keyword argument 'regularizer_grads'")
 ONE_GRADIENT = Raises(TypeError, "dtnh needs two gradients")
 NOT_MASKED = Raises(ValueError, r"\['head'\], empirical gradient MaskedNode")
-PLAIN = Raises(TypeError, "multi_steps averages two gradients and was given one")
-OTHER_STRUCTURE = Raises(ValueError, "`pretrained` has|must be of one structure")
+PLAIN = Raises(TypeError, "multi_steps averages two gradients but got one")
+OTHER_STRUCTURE = Raises(ValueError, "`pretrained` has|must have the same structure")
 
 
 @dataclass(frozen=True)

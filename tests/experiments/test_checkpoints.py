@@ -134,8 +134,8 @@ def test_damaged_checkpoints_are_skipped_and_replaced(
 def test_other_settings_are_refused_by_name(job, folder):
     _fit(job, folder, weight=0.1, size=(1, 2))
     for change, words in (
-        ({"weight": 0.2}, r"checkpoint 10 in .* weight = 0\.1, here it is 0\.2: use"),
-        ({"seed": 3}, "seed = none, here it is 3"),
+        ({"weight": 0.2}, r"checkpoint 10 in .* weight = 0\.1, this run has 0\.2: use"),
+        ({"seed": 3}, "seed = none, this run has 3"),
     ):
         with pytest.raises(InputError, match=words):
             _fit(job, folder, **{"weight": 0.1, "size": (1, 2)} | change)

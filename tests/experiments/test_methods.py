@@ -30,7 +30,7 @@ def test_a_name_says_regularizers_and_rule(names, rule):
         ("plian", "'plian': expected plain, frozen or REGULARIZER/RULE"),
         ("l2sp/sum", "regularizer 'l2sp'; known: l2-sp, l2, kd, delta"),
         ("l2/best", "rule 'best'; known: sum, global, layer, drop, bloop"),
-        ("l2+kd+l2/sum", "has a regularizer twice, or both distillations"),
+        ("l2+kd+l2/sum", "has the same regularizer twice, or both distillations"),
         ("kd+delta/sum", "or both distillations"),
     ],
 )

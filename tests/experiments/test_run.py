@@ -138,8 +138,8 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
         code, _, errors = command()
     assert (code, errors) == (
         130,
-        f"interrupted; finished cells are in {out}/cells.jsonl, and the same command "
-        "resumes after them\n",
+        f"interrupted; the finished cells are in {out}/cells.jsonl, and the same "
+        "command resumes after them\n",
     )
     before = _lines(out)
     assert len(before) == 1 + 2
@@ -205,7 +205,7 @@ def test_the_rate_is_chosen_when_all_are_tried(second, expected):
     ("change", "message"),
     [
         ({"tasks": (("silence", "stripes"),)}, "unknown source 'silence'; known: noi"),
-        ({"recipes": (Recipe(10, 50),)}, "a batch of 50 images does not fit into the "),
+        ({"recipes": (Recipe(10, 50),)}, "a batch of 50 images is larger than the "),
         ({"per_class": 30}, "at most 19"),
     ],
 )

@@ -60,9 +60,9 @@ def test_a_setting_has_a_recipe_and_is_read_back_from_its_record():
         ({"methods": ("plian",)}, "unknown method 'plian'"),
         ({"weights": (1.0,)}, "got 1 weights and 2 learning rates"),
         ({"weights": (0.0, 1.0)}, "λ must be positive, got 0"),
-        ({"tasks": ()}, "tasks of a study must name at least one"),
+        ({"tasks": ()}, "`tasks` of a study must not be empty"),
         ({"seeds": 1}, "seeds must be at least 2, got 1"),
-        ({"validation_per_class": 0}, "chosen on validation images: none"),
+        ({"validation_per_class": 0}, "need validation images, got none"),
         ({"recipes": (Recipe(steps=15),)}, "steps must be a multiple of 10"),
     ],
 )
@@ -106,7 +106,7 @@ def test_each_epoch_sees_every_image_once():
     assert not np.array_equal(order[0:2], order[2:4])
     longer = batch_order(jax.random.key(0), members, Recipe(steps=50, batch_size=6))
     np.testing.assert_array_equal(longer[:5], order)
-    with pytest.raises(InputError, match="batch of 6 images does not fit into 5"):
+    with pytest.raises(InputError, match="batch of 6 images is larger than the 5"):
         batch_order(jax.random.key(0), jnp.arange(5), Recipe(steps=1, batch_size=6))
 
 
@@ -143,7 +143,7 @@ def test_a_line_that_was_cut_is_dropped(path, length):
 
 def test_another_study_is_refused_and_its_file_stays(path):
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"holds a study with .*; give another --out"):
+    with pytest.raises(InputError, match=r"holds a study with .*; pass another --out"):
         cells.resume(path, {"weights": (1, 3)}, 3)
     assert path.read_bytes() == before
 

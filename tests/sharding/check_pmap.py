@@ -56,8 +56,8 @@ def test_with_no_axes_it_equals_one_device():
 
 def test_without_it_the_message_names_this_case():
     words = (
-        "in jax.pmap",
-        "holds whole arrays, with gradients already averaged over the devices",
+        "inside jax.pmap",
+        "holds whole arrays, because the gradients are already averaged",
         "pass `axis_name=()`",
     )
     with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):

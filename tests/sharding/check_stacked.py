@@ -212,7 +212,7 @@ def test_names_will_do_where_the_stack_is_whole():
 @pytest.mark.parametrize("where", ["along", "across"])
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_names_do_not_tell_how_a_stack_is_sharded(where, check_vma):
-    words = "names do not tell whether the stacked axis of the array at ['blocks']"
+    words = "does not say whether the stacked axis of the array at ['blocks']"
     with pytest.raises(ValueError, match=re.escape(words)):
         project(where, ("data", "model"), check_vma)(pairs()[0])
 

@@ -43,7 +43,7 @@ def test_splits_under_all_their_names(data):
     place, words = read(*strays, *expected)
     assert place == expected
     assert len(words) == len(strays)
-    assert all("outside of the splits: 1 images" in word for word in words)
+    assert all("outside the splits: 1 images" in word for word in words)
 
 
 @pytest.mark.parametrize("rest", [["bus/1.jpg"], ["bus/a/1.jpg", "train/a/2.jpg"]])
@@ -55,7 +55,7 @@ def test_a_class_may_be_called_train(rest):
 def test_a_lone_training_split_is_one():
     place, words = read("train/cat/1.jpg", "train/dog/1.jpg", "unlabeled/1.jpg")
     assert set(place.values()) == {("train", "cat"), ("train", "dog")}
-    assert words == ["left out, outside of the splits: 1 images (unlabeled)"]
+    assert words == ["left out, outside the splits: 1 images (unlabeled)"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_folders_of_the_system_hold_no_classes(junk):
     names = ["cat/1.jpg", "dog/1.jpg", f"{junk}/", f"{junk}/1.jpg", f"cat/{junk}/2.jpg"]
     place, words = read(*names)
     assert set(place) == {"cat/1.jpg", "dog/1.jpg"}
-    assert words[0].startswith("left out 2 files of the system")
+    assert words[0].startswith("left out 2 system files")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_folders_of_the_system_hold_no_classes(junk):
 def test_suffixes_of_images(suffix):
     place, words = read("bird/x" + suffix, "cat/1.jpg", "dog/1.jpg", "dog/1.txt")
     assert place["bird/x" + suffix] == ("all", "bird")
-    assert words == ["left out files that are no images: .txt (1)"]
+    assert words == ["left out files that are not images: .txt (1)"]
 
 
 TINY = ["t/train/n1/images/a.JPEG", "t/train/n2/images/b.JPEG", "t/train/n1/boxes.txt"]
@@ -126,21 +126,21 @@ def test_tiny_imagenet_as_it_is_published():
     [
         ([], "holds no images .*but nothing"),
         (["a/1.heic", "b/2.HEIC"], r"holds no images .*\.HEIC \(1\), \.heic \(1\)"),
-        (["1.jpg"], "in no folder that names their class"),
-        (["Train/1.jpg", "Test/2.jpg"], "in no folder that names their class"),
-        (["cars_train/1.jpg", "cars_test/2.jpg"], "in no folder that names"),
+        (["1.jpg"], "not in folders named by class"),
+        (["Train/1.jpg", "Test/2.jpg"], "not in folders named by class"),
+        (["cars_train/1.jpg", "cars_test/2.jpg"], "not in folders named"),
         (["only/0.png"], "one class, 'only'; expected two or more"),
         (["train/only/0.png", "test/only/0.png"], "one class, 'only'"),
-        (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "not: c"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "s: c"),
         (["train/a/1.jpg", "train/b/1.jpg", "test/A/1.jpg", "test/B/1.jpg"], "A, B"),
-        (["val/a/1.jpg", "val/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "not: c"),
+        (["val/a/1.jpg", "val/b/1.jpg", "test/c/1.jpg", "test/a/1.jpg"], "s: c"),
         (["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"],
-         "several sets' splits: a/test, a/train"),
+         "splits of several data sets: a/test, a/train"),
         (["x_train/a/1.jpg", "x_test/a/1.jpg", "y_train/a/1.jpg", "y_test/a/1.jpg"],
-         "several sets' splits"),
-        (["a/1.jpg", "b/1.jpg", "c/", "c/1.heic"], r"c is beside .*\.heic \(1\)"),
+         "splits of several data sets"),
+        (["a/1.jpg", "b/1.jpg", "c/", "c/1.heic"], r"c is next to .*\.heic \(1\)"),
         (["train/a/1.jpg", "train/b/1.jpg", "train/c/", "test/a/1.jpg"], "train/c is"),
-        (["x/a/1.jpg", "x/b/1.jpg", "y/c/1.jpg", "y/", "y/d/"], "y/d is beside"),
+        (["x/a/1.jpg", "x/b/1.jpg", "y/c/1.jpg", "y/", "y/d/"], "y/d is next to"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_off_is_an_error(names, message):

@@ -75,7 +75,7 @@ def test_the_second_time_it_is_found(tmp_path, pack, pets, jpeg, read):
     read(folder, warn=words.append)
     assert images == {p: p.stat().st_mtime_ns for p in (tmp_path / "c").rglob("*.npy")}
     # What was left out is said each time.
-    assert words == 2 * ["left out, outside of the splits: 1 images (pets/docs)"]
+    assert words == 2 * ["left out, outside the splits: 1 images (pets/docs)"]
 
 
 def test_what_changed_is_read_again(archive, pack, pets, jpeg, read, levels):
@@ -120,7 +120,7 @@ def test_damaged_images_are_named_and_counted(tmp_path, pack, pets, read, levels
     path = pack(tmp_path / kind, pets)
     with pytest.raises(InputError, match="2 of 7 images of x are damaged: ") as caught:
         read(path)
-    for text in ("test/dog/2.jpg (", "train/cat/1.jpg (no image in any"):
+    for text in ("test/dog/2.jpg (", "train/cat/1.jpg (not an image in"):
         assert f"{path}/pets/{text}" in str(caught.value)
     assert "--skip-damaged" in str(caught.value)
     assert not entries(tmp_path / "c")
@@ -132,7 +132,7 @@ def test_damaged_images_are_named_and_counted(tmp_path, pack, pets, read, levels
         assert splits["train"].labels.tolist() == [0, 1, 1]
         assert splits["test"].labels.tolist() == [0, 1]
     pack(path, pets | {"pets/test/dog/3.jpg": b""})
-    with pytest.raises(InputError, match="no other is of 'dog' in 'test'"):
+    with pytest.raises(InputError, match="none is left of 'dog' in 'test'"):
         read(path, skip_damaged=True)
 
 

@@ -61,7 +61,7 @@ def test_few_shot_keeps_to_a_split_that_the_set_has(digits):
     assert test.tolist() == list(range(1000, 1797))
     smallest = np.bincount(first.labels).min()
     assert len(data.few_shot(whole, smallest, 0)[0]) == 10 * smallest
-    with pytest.raises(InputError, match=f"at most {smallest}, all that there are"):
+    with pytest.raises(InputError, match=f"at most {smallest}, the size of the"):
         data.few_shot(whole, smallest + 1, 0)
 
 

@@ -143,17 +143,17 @@ def test_what_was_refused_is_named():
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        ((1, (6,), (1,)), "w does not lie within its storage of 6"),
-        ((0, (2, 3), (4, 1)), "not lie within"),
-        ((-1, (2,), (1,)), "not lie within"),
-        ((5, (6,), (-1,)), "not lie within"),
-        ((0, (-6,), (1,)), "not lie within"),
-        ((0, (0,), (1,)), "not lie within"),
-        ((0, (2**40,), (0,)), "not lie within"),  # one element, over and over
+        ((1, (6,), (1,)), "w is not within its storage of 6"),
+        ((0, (2, 3), (4, 1)), "not within"),
+        ((-1, (2,), (1,)), "not within"),
+        ((5, (6,), (-1,)), "not within"),
+        ((0, (-6,), (1,)), "not within"),
+        ((0, (0,), (1,)), "not within"),
+        ((0, (2**40,), (0,)), "not within"),  # one element, over and over
         ((0, (2, 3), (1,)), "damaged"),  # strides for another shape
-        ((0, (True,), (1,)), "w is no tensor"),
-        ((0, (6,), (None,)), "w is no tensor"),
-        ((0, 6, 1), "w is no tensor"),
+        ((0, (True,), (1,)), "w is not a tensor"),
+        ((0, (6,), (None,)), "w is not a tensor"),
+        ((0, 6, 1), "w is not a tensor"),
     ],
 )
 def test_a_tensor_that_its_storage_does_not_hold_is_refused(view, message, write):
@@ -168,7 +168,7 @@ def test_a_second_dtype_for_one_storage_is_refused(write):
         "w": tensor(Storage("7", 6), 0, (6,), (1,)),
         "n": tensor(Storage("7", 6, "LongStorage"), 0, (6,), (1,)),
     }
-    with pytest.raises(InputError, match="not lie within its storage"):
+    with pytest.raises(InputError, match="not within its storage"):
         torch_file.read(write(state_dict, {"7": (6, SIX.astype(np.int64).tobytes())}))
 
 
@@ -186,8 +186,8 @@ def test_a_storage_beyond_the_file_is_refused(size):
     ("state_dict", "message"),
     [
         ([1], "expected a state_dict, got a list"),
-        ({"w": 1}, "w is no tensor but a int"),
-        ({"model": {}}, "model is no tensor but a dict"),
+        ({"w": 1}, "w is not a tensor but a int"),
+        ({"model": {}}, "model is not a tensor but a dict"),
         ({1: 2}, "expected names, got a int"),
     ],
 )

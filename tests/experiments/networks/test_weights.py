@@ -74,9 +74,7 @@ def test_a_dtype_that_numpy_has_no_form_of_is_named(tmp_path):
     path = tmp_path / "model.safetensors"
     header = b'{"w":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    with pytest.raises(
-        InputError, match=r"w is of an unsupported dtype, F4; .*convert"
-    ):
+    with pytest.raises(InputError, match=r"w has an unsupported dtype, F4; .*convert"):
         weights.load("resnet18", path)
 
 
@@ -98,7 +96,7 @@ def test_a_file_that_does_not_fit_is_an_error_that_lists_what(tensors, tmp_path)
     assert str(caught.value) == (
         f"{path} does not fit resnet18: layer1.0.conv1.weight is missing; "
         "layer1.0.conv9.weight is unexpected; "
-        "fc.weight is (512, 1000) and not (512, 10) in Flax' layout"
+        "fc.weight is (512, 1000) and not (512, 10) in Flax layout"
     )
     with pytest.raises(InputError, match=r"conv1.weight is missing; and 97 more$"):
         weights.port("resnet18", {})
@@ -132,7 +130,7 @@ def encrypted():
         ),
         (b"\x89HDF\r\n\x1a\n", "is in the HDF5 format"),
         (b"\x82\xa6params\x80", "is in an unknown format"),  # Flax' msgpack
-        (npz(), r"a zip archive \(as .npz\)"),
+        (npz(), r"a zip archive \(such as .npz\)"),
         (encrypted(), "damaged PyTorch file.*encrypted"),
         (b"\0" * 20, "is in an unknown format"),
         (b"\x02\0\0\0\0\0\0\0{]", "cannot read the weights in .*header"),
@@ -160,14 +158,14 @@ def test_an_unknown_network_is_an_error_that_lists_the_known():
 
 def test_offline_a_file_is_asked_for(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"offline mode is enabled.*give the path"):
+    with pytest.raises(InputError, match=r"offline mode is enabled.*pass its path"):
         sources.from_hub("timm/no-such-network-is-cached")
 
 
 def test_the_package_has_the_known_file(monkeypatch):
     assert sources.from_package().suffix == ".pth"
     monkeypatch.setattr(sources, "PACKAGE_SHA256", "0" * 64)
-    with pytest.raises(InputError, match=r"SHA-256 0{64}, has 5"):
+    with pytest.raises(InputError, match=r"SHA-256 0{64}, got 5"):
         sources.from_package()
     monkeypatch.setattr(sources, "PACKAGE", "no-such-package")
     with pytest.raises(InputError, match="pip install no-such-package") as caught:
