@@ -51,10 +51,8 @@ def report(folder: Path, *, check: bool) -> int:
     for commit in foreign:
         print(f"a record has a commit that is not an ancestor of this one: {commit}")
     pages = {folder.parent / "README.md": readme(records, standings)}
-    steps = [record for record in records if record.benchmark == "step"]
-    if steps:
-        where = "\n\n".join(provenance_line(x, standings[x.commit]) for x in steps)
-        pages[folder / "summary.md"] = f"{summary(records)}\n\n{where}\n"
+    if any(record.benchmark == "step" for record in records):
+        pages[folder / "summary.md"] = f"{summary(records)}\n"
 
     def comparable(text: str) -> str:
         return text.replace(CHANGED, "") if unknown else text

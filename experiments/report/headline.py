@@ -57,7 +57,8 @@ def draw(folder: Path, results: Results) -> list[str]:
         panel.set_xticks(ticks, [f"{weight:g}" for weight in ticks])
         panel.set_xticks([], minor=True)
         panel.set_ylim(LOWEST, 10)
-        title = "from {}\nto {}".format(*results.names[place])
+        source, target = results.names[place]
+        title = fill(f"from {source}", 22) + "\n" + fill(f"to {target}", 22)
         panel.set_title(title, fontsize=SIZE)
         panel.set_xlabel("regularizer weight λ", fontsize=SIZE)
         panel.tick_params(labelsize=SIZE - 2)
