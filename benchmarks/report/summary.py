@@ -39,7 +39,6 @@ def summary(records: Sequence[Record]) -> str:
             f"{row['case']}: {row['ours']}",
             row["reference"],
             spread(row["ratio"]),
-            number(row["limit"]),
             record.device,
         ]
         for goal in SHOWN
@@ -47,5 +46,5 @@ def summary(records: Sequence[Record]) -> str:
         for row in record.rows
         if row.get("goal") == goal
     ]
-    headings = ["with DTNH", "compared with", "time, ratio", "goal", "device"]
+    headings = ["a step with DTNH", "compared with", "time, ratio", "device"]
     return markdown(headings, cells)

@@ -442,7 +442,8 @@ AFTER = (
         after(optax.freeze(HEAD)),
         ref.head_frozen,
         *(RIGHT, RIGHT, RIGHT),
-        "Recommended. Frozen arrays still count when conflict is judged globally.",
+        "Recommended. Frozen arrays still count in a mix, and when conflict is judged "
+        "globally.",
     ),
     Row(
         "`masked`",
