@@ -9,18 +9,22 @@ import steady
 START = {
     name: {
         "kernel": size * jax.random.normal(jax.random.key(i), (3, 4)),
-        "bias": jax.random.normal(jax.random.key(i + 2), (4,)),
+        "bias": size * jax.random.normal(jax.random.key(i + 3), (4,)),
     }
-    for i, (name, size) in enumerate({"a": 1, "b": 0.1}.items())
+    # In "c" the regularizer opposes all steps. In "b" and "d", which are new, it is too
+    # short for the caps, and along all steps but the last.
+    for i, (name, size) in enumerate({"a": 1, "b": 0.1, "c": 1e-3, "d": 3}.items())
 }
-SIZE = 2 * (12 + 4)
-NEW = range(SIZE // 2, SIZE)  # "b", where the regularizer is too short for the cap
+SIZE = 4 * (12 + 4)
+NEW = [*range(SIZE // 4, SIZE // 2), *range(3 * SIZE // 4, SIZE)]
 
 
 def loss(params, t):
-    offsets = 3 * jnp.cos(jnp.arange(12.0) + 2 * t).reshape(3, 4)
-    a, b = (params[name]["kernel"] + params[name]["bias"] for name in "ab")
-    return jnp.sum((a - offsets) ** 2) + jnp.sum((a * b - 1) ** 2)
+    turn = jnp.where(t < 3, 1.0, -9.0)  # against the average of the steps before
+    offsets = turn * jnp.cos(jnp.arange(12.0) + t).reshape(3, 4)
+    a, b, c, d = (params[name]["kernel"] + params[name]["bias"] for name in "abcd")
+    near = jnp.sum((a - offsets) ** 2) + jnp.sum((c - jnp.abs(offsets)) ** 2)
+    return near + jnp.sum((a * b - 1) ** 2) + turn * jnp.sum(d**2)
 
 
 class Hasty(steady.Steady):
@@ -39,17 +43,31 @@ class Rash(steady.Steady):
         return super().__call__(w, g)
 
 
+class ByGradients(steady.Steady):
+    """Averages the gradients, not what Adam makes of them."""
+
+    def __call__(self, w, g):
+        before = self.average
+        direction = super().__call__(w, g)
+        self.average = steady.DECAY * (0 * g if before is None else before)
+        self.average += (1 - steady.DECAY) * g
+        return direction
+
+
 def project(m, r):
     return r - min(0, m @ r) / (m @ m) * m
 
 
 WRONG = {
-    "unprojected": {"kept": lambda m, r, longest: steady.shortened(r, longest)},
-    "uncapped": {"kept": lambda m, r, longest: project(m, r)},
-    "capped at the average": {
-        "kept": lambda m, r, longest: steady.shortened(project(m, r), steady.norm(m))
+    "unprojected": {"kept": lambda m, r, length: steady.shortened(r, length / 2)},
+    "uncapped": {"kept": lambda m, r, length: project(m, r)},
+    "capped after the projection alone": {
+        "kept": lambda m, r, length: steady.shortened(project(m, r), length / 2)
     },
-    "never": {"kept": lambda m, r, longest: 0 * r},
+    "capped at the average": {
+        "kept": lambda m, r, length: steady.shortened(project(m, r), steady.norm(m))
+    },
+    "never": {"kept": lambda m, r, length: 0 * r},
     "of ratio 1": {"RATIO": 1.0},
     "lengthened": {"turned": lambda u, r: u + r},
     "of one length": {
@@ -68,6 +86,7 @@ WRONG = {
     "forgetful": {"DECAY": 0.5},
     "hasty": {"Steady": Hasty},
     "rash": {"Steady": Rash},
+    "judged by gradients": {"Steady": ByGradients},
 }
 
 
