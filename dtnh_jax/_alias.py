@@ -94,7 +94,8 @@ def dtnh_adamw(  # noqa: D417
       learning_rate: step size η, a number or a schedule.
       b1, b2, eps: as in ``optax.adamw``.
       weight: as in :func:`dtnh_sgd`; not divided by the second moment.
-      weight_decay: AdamW's own weight decay. Unlike :func:`l2`, it may oppose the loss.
+      weight_decay: AdamW's own weight decay, by default 0, unlike that of
+        ``optax.adamw``. Unlike :func:`l2`, it is not projected.
       granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
         :func:`dtnh`.
 

@@ -103,7 +103,7 @@ def l2(
     r"""Turns plain gradients into pairs, with the gradient of the L2 penalty.
 
     The penalty is :math:`\frac\alpha2\|w\|^2` and its gradient :math:`\alpha w`. After
-    :func:`dtnh`, this is weight decay that does not oppose the empirical loss.
+    :func:`dtnh`, this is weight decay without the component that is in conflict.
 
     Args:
       alpha: weight of the penalty, non-negative.

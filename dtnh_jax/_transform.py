@@ -109,8 +109,9 @@ def dtnh(
         :math:`\|\lambda r\|` at :math:`\|u\|` before the projection,
         :math:`\|r'\|` at :math:`\kappa\|u\|` after it, and :math:`\|d\|` at
         :math:`\|u\|`, with :math:`u = g` without ``inner``. So the regularizer turns a
-        step but never lengthens it, and learning rates keep their meaning. Gradient
-        descent on a β-smooth loss then descends at every step size up to
+        step but never lengthens it, and learning rates keep their meaning. The
+        inequalities then hold for :math:`u + r'`. Without ``reference_decay`` and
+        ``inner``, gradient descent on a β-smooth loss descends at every step size up to
         :math:`2 / (\beta\sqrt{1 + \kappa^2})`, whatever the weight.
       inner: a transformation of the empirical gradient alone, such as
         ``optax.scale_by_adam()``. It must not negate the updates: the learning rate

@@ -4,7 +4,14 @@ import digits
 import optax
 from flax import nnx
 
-from dtnh_jax import conflict_report, dtnh, feature_distillation
+from dtnh_jax import (
+    conflict_report,
+    dtnh_sgd,
+    feature_distillation,
+    l2,
+    l2_sp,
+    mix_regularizers,
+)
 from dtnh_jax.nnx import nnx_pair_value_and_grad
 
 
@@ -51,7 +58,9 @@ train, (test_images, test_labels) = digits.target()
 teacher = nnx.clone(model)
 teacher.eval()
 model.head = nnx.Linear(256, 5, rngs=nnx.Rngs(1))
-tx = optax.chain(dtnh(0.01, granularity="layer"), optax.sgd(0.05, momentum=0.9))
+# Distillation in a mix with two regularizers that need no second backward pass.
+mix = mix_regularizers(l2_sp(new={"head": True}), l2())
+tx = optax.chain(mix, dtnh_sgd(0.05, momentum=0.9))
 optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 for _ in range(100):
     loss = train_step(model, optimizer, teacher, *train)
