@@ -1,4 +1,4 @@
-"""What composes with what: every row, in each of the forms of handing over r.
+"""What composes with what: every row, in each form of passing r.
 
 ``python tests/composition/table.py`` writes the table to ``table.md``, from where
 ``docs/fill.py`` puts it into the documentation.
@@ -16,7 +16,7 @@ from optax import chain, contrib
 
 import dtnh_jax
 
-# A mix fares as `l2_sp` does: what is written of one is tested of both.
+# A mix behaves like `l2_sp`: they share a column, and both are tested.
 COLUMNS = {"pair": "pair", "keyword": "keyword", "l2_sp": "`l2_sp`, mix"}
 FORMS = (*COLUMNS, "mix")
 FRAGMENT = Path(__file__).with_name("table.md")
@@ -32,7 +32,7 @@ class Right:
 
 @dataclass(frozen=True)
 class Differs:
-    """It runs and does something else, which dtnh has no means to notice."""
+    """It runs and does something else, which dtnh cannot detect."""
 
     reference: Callable
     why: str
@@ -50,7 +50,7 @@ class Raises:
 
 @dataclass(frozen=True)
 class Absent:
-    """There is nothing to ask."""
+    """The case cannot happen."""
 
     cell = "–"
 
@@ -177,7 +177,7 @@ AROUND = (
         around(lambda tx: optax.MultiSteps(tx, 2)),
         ref.mean_of_both,
         NO_PAIR,
-        Differs(ref.mean_of_g_last_r, "it takes the last micro-step's `r` for all"),
+        Differs(ref.mean_of_g_last_r, "the last micro-step's `r` is used for all"),
         RIGHT,
         "With pairs or the keyword, use `multi_steps` of this package.",
     ),
@@ -186,7 +186,7 @@ AROUND = (
         body_masked(BODY),
         ref.body_only,
         *(NO_PAIR, NOT_MASKED, RIGHT),
-        "Mask after `dtnh`; with the keyword, the next row's flag helps too.",
+        "Mask after `dtnh`. With the keyword, the next row's flag works too.",
         mix=Right(ref.mixed_body_only),
     ),
     Row(
@@ -194,7 +194,7 @@ AROUND = (
         body_masked(lambda _: BODY, mask_compatible_extra_args=True),
         ref.body_only,
         *(NO_PAIR, RIGHT, RIGHT),
-        "Only the arrays in the mask are judged and projected.",
+        "Judges and projects only the arrays in the mask.",
         mix=Right(ref.mixed_body_only),
     ),
     Row(
@@ -202,7 +202,7 @@ AROUND = (
         body_partitioned(),
         ref.body_joint,
         *(NO_PAIR, NOT_MASKED, RIGHT),
-        "Partition after `dtnh`; with the keyword, the next row's flag helps too.",
+        "Partition after `dtnh`. With the keyword, the next row's flag works too.",
         mix=Right(ref.mixed_body_joint),
     ),
     Row(
@@ -210,7 +210,7 @@ AROUND = (
         body_partitioned(mask_compatible_extra_args=True),
         ref.body_joint,
         *(NO_PAIR, RIGHT, RIGHT),
-        "Each part with a `dtnh` of its own is judged by itself.",
+        "Parts with their own `dtnh` are judged separately.",
         mix=Right(ref.mixed_body_joint),
     ),
     Row(
@@ -226,7 +226,7 @@ AROUND = (
         around(lambda tx: optax.apply_if_finite(tx, 3)),
         ref.finite_only,
         NO_PAIR_IN_CARRY,
-        Differs(ref.plain, "it checks `g` alone, and the NaN reaches the parameters"),
+        Differs(ref.plain, "only `g` is checked, and the NaN reaches the parameters"),
         Absent(),
         "Use `skip_nonfinite`, or put it after `dtnh`.",
         broken="regularizer",
@@ -236,7 +236,7 @@ AROUND = (
         around(dtnh_jax.skip_nonfinite),
         ref.finite_only,
         *(RIGHT, RIGHT, RIGHT),
-        "Recommended: no average inside keeps the NaN.",
+        "Recommended: the averages inside stay finite.",
         broken="empirical",
     ),
     Row(
@@ -252,7 +252,7 @@ AROUND = (
         lambda head, opt: chain(optax.conditionally_transform(head, odd), opt),
         ref.odd_steps,
         *(NO_PAIR_IN_CARRY, RIGHT, RIGHT),
-        "With pairs, use a schedule as `weight` that is 0 in the other steps.",
+        "With pairs, use a `weight` schedule that is 0 in the other steps.",
     ),
     Row(
         "`conditionally_mask`",
@@ -266,7 +266,7 @@ AROUND = (
         injected,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "A callable argument is taken for a schedule: list it in `static_args`.",
+        "Treats callable arguments as schedules: list them in `static_args`.",
     ),
     Row(
         "`flatten`",
@@ -290,7 +290,7 @@ AROUND = (
         around(lambda tx: contrib.mechanize(tx, s_init=0.1)),
         ref.mechanic(lambda g, r: g),
         *(NO_PAIR, RIGHT, RIGHT),
-        "Around `dtnh` it tunes the step size by `g` alone, after it by the sum.",
+        "Tunes the step size by `g` alone around `dtnh`, by the sum after it.",
     ),
     Row(
         "`lookahead`",
@@ -305,7 +305,7 @@ AROUND = (
         around(contrib.split_real_and_imaginary),
         ref.plain,
         *(RIGHT, NO_KEYWORD, RIGHT),
-        "Without `pretrained`. `dtnh` takes complex numbers as they are: put it after.",
+        "Without `pretrained`. Put it after `dtnh`, which handles complex numbers.",
         at_init=True,
         complex_body=True,
     ),
@@ -314,14 +314,14 @@ AROUND = (
         around(lambda tx: contrib.sam(tx, climb())),
         ref.sam_around,
         *(NO_PAIR, NO_KEYWORD, RIGHT),
-        "Around `l2_sp` it climbs along `g` alone. With pairs, put it after `dtnh`.",
+        "Around `l2_sp`, it climbs along `g` alone. With pairs, put it after `dtnh`.",
     ),
     Row(
         "`tree.map_params`",
         forgetful,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "Reaches what is shaped like the parameters: momentum, averages, anchors.",
+        "Reaches all state shaped like the parameters: momentum, averages, anchors.",
     ),
 )
 
@@ -334,7 +334,7 @@ BEFORE = (
         lambda head, opt: chain(optax.adam(ref.RATE), head),
         INNER_ADAM,
         *(NO_PAIR, WRONG_SIGN, WRONG_SIGN),
-        "Use `dtnh(inner=optax.scale_by_adam())`, and the learning rate after it.",
+        "Use `dtnh(inner=optax.scale_by_adam())`, with the learning rate after it.",
     ),
     Row(
         "`scale_by_adam`",
@@ -358,7 +358,7 @@ BEFORE = (
         before(dtnh_jax.mix_regularizers(dtnh_jax.l2(mask=True))),
         ref.mixed_with_decay,
         *(RIGHT, RIGHT, Raises(TypeError, "l2_sp makes the pair")),
-        "The regularizer's gradient is one more member. Put `l2_sp` inside it.",
+        "The incoming `r` joins the mix. Put `l2_sp` inside the mix.",
         mix=Absent(),
     ),
     Row(
@@ -366,29 +366,29 @@ BEFORE = (
         before(optax.add_decayed_weights(0.1)),
         ref.decayed_before,
         *(NO_PAIR, RIGHT, RIGHT),
-        "Becomes a part of the empirical loss. See also `l2`.",
+        "Becomes part of the empirical loss. See also `l2`.",
     ),
     Row(
         "`clip_by_global_norm`",
         before(optax.clip_by_global_norm(0.5)),
         ref.clipped_g,
-        Differs(ref.clipped_pair, "it scales both by the norm of both together"),
+        Differs(ref.clipped_pair, "both are scaled by their joint norm"),
         *(RIGHT, RIGHT),
-        "Clip after `dtnh`, or `g` alone, before the pair is made.",
+        "Clip after `dtnh`, or clip `g` alone before you make the pair.",
     ),
     Row(
         "`scale` (of the loss, undone)",
         before(optax.scale(0.5)),
         ref.halved_g,
         *(Right(ref.halved_pair), RIGHT, RIGHT),
-        "Undo it before `dtnh`: a pair is scaled as a whole, a keyword not at all.",
+        "Undo it before `dtnh`. Scales both gradients of a pair, but not the keyword.",
     ),
     Row(
         "`zero_nans`",
         before(optax.zero_nans()),
         ref.nan_as_zero,
         *(NO_PAIR_IN_CARRY, RIGHT, RIGHT),
-        "Put it after `dtnh`: the keyword's NaN would pass. Pairs work outside `scan`.",
+        "Put it after `dtnh`: it misses NaN in the keyword. Pairs work outside `scan`.",
         broken="empirical",
     ),
     Row(
@@ -396,7 +396,7 @@ BEFORE = (
         before(optax.freeze(HEAD)),
         ref.head_frozen,
         NO_PAIR,
-        *2 * [Differs(ref.head_frozen_in_g, "frozen arrays still get the regularizer")],
+        *2 * [Differs(ref.head_frozen_in_g, "frozen arrays are still regularized")],
         "Put it last.",
     ),
     Row(
@@ -404,7 +404,7 @@ BEFORE = (
         before(optax.snapshot("norm", optax.tree.norm)),
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "Measures what comes in: of a pair, both halves together.",
+        "Measures its input; for a pair, both gradients together.",
     ),
 )
 
@@ -442,8 +442,7 @@ AFTER = (
         after(optax.freeze(HEAD)),
         ref.head_frozen,
         *(RIGHT, RIGHT, RIGHT),
-        "Recommended. Frozen arrays still count in a mix, and when conflict is judged "
-        "globally.",
+        "Recommended. Frozen arrays still count in a mix and in the global group.",
     ),
     Row(
         "`masked`",
@@ -468,14 +467,14 @@ AFTER = (
         around_sgd(lambda opt: optax.MultiSteps(opt, 2)),
         ref.mean_of_projections,
         *(RIGHT, RIGHT, RIGHT),
-        "Averages projections, each made from one micro-step; see `multi_steps`.",
+        "Averages the projections of the micro-steps. See also `multi_steps`.",
     ),
     Row(
         "`apply_if_finite`, NaN in `g`",
         around_sgd(lambda opt: optax.apply_if_finite(opt, 3)),
         ref.finite_only,
         *(RIGHT, RIGHT, RIGHT),
-        "Use `skip_nonfinite`: in `reference_decay` and `inner` the NaN would stay.",
+        "Use `skip_nonfinite`: otherwise `reference_decay` and `inner` keep the NaN.",
         broken="empirical",
     ),
     Row(
@@ -541,7 +540,7 @@ AFTER = (
         around_sgd(lambda opt: optax.lookahead(opt, 2, 0.5)),
         ref.lookahead,
         *(RIGHT, RIGHT, OTHER_STRUCTURE),
-        "`dtnh` sees both sets of parameters: no granularity, average or `inner`.",
+        "`dtnh` gets both sets of parameters: no granularity, average or `inner`.",
         params=optax.LookaheadParams.init_synced,
     ),
     Row(
@@ -557,7 +556,7 @@ AFTER = (
         around_sgd(lambda opt: contrib.sam(opt, climb())),
         ref.sam(ref.joint),
         *(RIGHT, NO_KEYWORD, RIGHT),
-        "Climbs along the sum. Takes no keywords: use a pair.",
+        "Climbs along the sum. Accepts no keywords: use a pair.",
     ),
 )
 
@@ -575,7 +574,7 @@ TRAINERS = (
         chain,
         ref.plain,
         *(RIGHT, ONE_GRADIENT, RIGHT),
-        "Passes no keywords on to the optimizer: use `grads=GradientPair(g, r)`.",
+        "Passes no keywords to the optimizer: use `grads=GradientPair(g, r)`.",
         trainer=running.train_state,
     ),
     Row(
@@ -591,9 +590,9 @@ TRAINERS = (
         chain,
         ref.plain,
         *(RIGHT, RIGHT, RIGHT),
-        "The optimizer is made before the parameters: `l2_sp` without `pretrained`. "
-        "A pair does not get through the masks of big_vision's own `make`, and "
-        "openpi's own clip scales both halves together.",
+        "The optimizer is built before the parameters: use `l2_sp` without "
+        "`pretrained`. The masks in big_vision's `make` reject pairs, and openpi's "
+        "clipping scales both gradients of a pair together.",
         at_init=True,
         trainer=running.from_a_config,
     ),
@@ -602,7 +601,7 @@ TRAINERS = (
         chain,
         ref.in_each_part,
         *(RIGHT, RIGHT, RIGHT),
-        "Paths name no layers: pass labels as `granularity`.",
+        "Paths do not name layers: pass labels as `granularity`.",
         at_init=True,
         options={"granularity": ["body", "head"]},
         trainer=running.lists,
