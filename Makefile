@@ -35,7 +35,7 @@ test: $(STAMP)  ## run the tests
 test-slow: $(STAMP)  ## run the slow tests, which `make test` leaves out
 	$(PYTEST) -m slow
 
-coverage: $(STAMP)  ## run the library's tests; fails below 98 % of its branches
+coverage: $(STAMP)  ## run the library's tests; fails below 98 % coverage
 	$(PYTEST) --cov=dtnh_jax tests/composition tests/sharding tests/test_*.py
 
 test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
