@@ -117,15 +117,18 @@ def test_every_cell_is_one_line(finished):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
-    command, finished, out, monkeypatch, inside
+    command, finished, out, monkeypatch, request, inside
 ):
     calls, real = [], cell.train
+    # Python leaves SIGINT ignored where the tests run in the background of a shell.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def train(job, target, advanced):
         def interrupt(share):
             if share and len(calls) == 3:
                 calls.append("a signal, once")
-                signal.raise_signal(signal.SIGINT)  # in this thread, at once
+                signal.raise_signal(signal.SIGINT)
 
         calls.append(job)
         if not inside:
@@ -140,12 +143,12 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
         f"interrupted; the finished cells are in {out}/cells.jsonl, and the same "
         "command resumes after them\n",
     )
-    before = _lines(out)
-    assert len(before) == 1 + 2
+    lines = _lines(out)
+    assert len(lines) == 1 + 2
     with (out / "cells.jsonl").open("a") as file:
-        file.write(before[-1][:50])  # as if cut off
+        file.write(lines[-1][:50])  # as if cut off
     assert command()[0] == 0
-    assert _lines(out)[:3] == before
+    assert _lines(out)[:3] == lines
     assert _cells(out) == finished
     before = _lines(out)
     assert command()[0] == 0
