@@ -1,7 +1,7 @@
 """Is the steady rule, untuned, as good as a tuned regularizer?
 
 Command: ``python -m experiments run never-hurt-tuned``. Expected: about 20 minutes on
-two cores. Result: none yet.
+two cores. Result: ``experiments/results/never-hurt-tuned``.
 
 Every method has four trials, and three validation images per class choose one of them.
 The trials are learning rates for plain fine-tuning, and values of λ for the others, at

@@ -121,8 +121,8 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
 ):
     calls, real = [], cell.train
     # Python leaves SIGINT ignored where the tests run in the background of a shell.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
 
     def train(job, target, advanced):
         def interrupt(share):
