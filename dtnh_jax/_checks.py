@@ -137,7 +137,7 @@ def _parting(left: Any, right: Any, path: Path = ()) -> tuple[Path, Any, Any]:
 
 
 class _Nothing(NamedTuple):
-    """Stands in for an entry that only the other tree has."""
+    """Placeholder for an entry that only the other tree has."""
 
 
 def describe(tree: Any) -> str:
