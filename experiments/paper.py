@@ -10,7 +10,8 @@ Where the settings come from:
   a tenth of that from step 6,000, random 224-pixel crops of photographs whose shorter
   side is 256 pixels, λ from a logarithmic grid, β = 0.01 for the new head.
 - Ours: λ and the learning rate are chosen on validation images, never on test images.
-  Every method has four trials. λ also multiplies the head's β, which is 0.01 at λ = 1.
+  Every method has four trials, the steady rule one. λ also multiplies the head's β,
+  which is 0.01 at λ = 1.
   BatchNorm keeps the ImageNet statistics. Sources other than ImageNet are trained on
   after ImageNet.
 

@@ -60,9 +60,10 @@ class Study:
 
     With validation images, the step at which training stops is chosen among ten equally
     spaced ones, and the report chooses λ, both by validation accuracy averaged over
-    seeds. If ``learning_rates`` are given too, methods without a regularizer are
-    trained at each of them, and the others at the one that is best for plain
-    fine-tuning.
+    seeds. If ``learning_rates`` are given too, this is a comparison of tuned methods:
+    those without a regularizer are trained at each learning rate, and the others at the
+    one that is best for plain fine-tuning. A capped rule then has a single trial, at
+    the largest λ, because it is meant to need no tuning.
 
     Attributes:
       title: title of the report.
@@ -136,12 +137,14 @@ class Study:
                 place = Place(source, target, recipe.optimizer, recipe.batch_size)
                 rate = (rates or {}).get(place, recipe.learning_rate)
                 for name in self.methods:
-                    if method(name).rule is None:
+                    rule = method(name).rule
+                    if rule is None:
                         for one in self.learning_rates or (rate,):
                             yield Setting(place, one, name, None)
-                    else:
-                        for weight in self.weights:
-                            yield Setting(place, rate, name, weight)
+                        continue
+                    tuned = rule.max_ratio is None or not self.learning_rates
+                    for weight in self.weights if tuned else (max(self.weights),):
+                        yield Setting(place, rate, name, weight)
 
     def recipe(self, setting: Setting) -> Recipe:
         """How the cell is trained."""

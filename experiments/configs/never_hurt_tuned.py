@@ -3,10 +3,10 @@
 Command: ``python -m experiments run never-hurt-tuned``. Expected: about 20 minutes on
 two cores. Result: ``experiments/results/never-hurt-tuned``.
 
-Every method has four trials, and three validation images per class choose one of them.
-The trials are learning rates for plain fine-tuning, and values of λ for the others, at
-the learning rate that was best for plain fine-tuning. The default λ of the steady rule
-is 1: its column shows the effect of tuning.
+Plain fine-tuning, a frozen body and the plain sums have four trials each, and three
+validation images per class choose one of them. The trials are learning rates for
+methods without a regularizer, and values of λ for the sums, at the learning rate that
+was best for plain fine-tuning. The steady rule has one trial, at its default λ.
 """
 
 import dataclasses

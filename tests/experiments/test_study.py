@@ -46,6 +46,16 @@ def test_the_cells_of_a_study():
     assert [x.learning_rate for x in one.cells()][:4] == [0.01, 0.01, 0.01, 0.003]
 
 
+def test_a_capped_rule_has_one_trial_where_the_others_are_tuned():
+    steady = dataclasses.replace(STUDY, methods=("plain", "l2/sum", "l2/steady"))
+
+    def weights(study):
+        return [x.weight for x in study.cells() if x.method == "l2/steady"]
+
+    assert weights(steady) == [1.0] * 4
+    assert weights(dataclasses.replace(steady, learning_rates=())) == [0.1, 1.0] * 4
+
+
 def test_a_setting_has_a_recipe_and_is_read_back_from_its_record():
     setting = Setting(Place("mnist", "digits", "adam", 10), 0.5, "plain", None)
     assert STUDY.recipe(setting) == Recipe(40, 10, 0.5, "adam")
