@@ -51,7 +51,7 @@ STUDY = Study(
         "kd/steady-ratio-1",
     ),
     weights=(0.01, 0.1, 1.0),
-    learning_rates=(0.003, 0.01, 0.03),
+    learning_rates=(0.001, 0.003, 0.01),
     recipes=(Recipe(steps=300, batch_size=50, learning_rate=0.01),),
     pretraining=Recipe(500, batch_size=64, learning_rate=1e-3, optimizer="adam"),
     seeds=6,
