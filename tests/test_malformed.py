@@ -1,7 +1,7 @@
 """Bad input is always a TypeError or a ValueError of ours that names what is wrong.
 
-Thousands of trees are drawn, one thing in each is broken, and the error is looked at:
-its type, its words, and that it was raised here, not somewhere inside of JAX.
+Trees are drawn, one thing in each is broken, and the error is looked at: its type, its
+words, and that it was raised here, not somewhere inside of JAX.
 """
 
 import math
@@ -21,10 +21,7 @@ import dtnh_jax
 from dtnh_jax import (
     GradientPair,
     MixState,
-    conflict_report,
     dtnh,
-    dtnh_adamw,
-    dtnh_sgd,
     feature_distillation,
     l2,
     l2_sp,
@@ -35,8 +32,7 @@ from dtnh_jax import (
 )
 
 PACKAGE = str(Path(dtnh_jax.__file__).parent)
-# Of each kind of malformed input; the slow test draws 20,000 pairs.
-FEW, MANY = 300, 20_000
+FEW = 100  # of each kind of malformed input
 
 
 class Layer(NamedTuple):
@@ -111,42 +107,21 @@ def says(message, words):
     assert any(word in message for word in words.split("|")), (words, message)
 
 
-def _check_broken_pair(broken, form):
-    (g, r), words, path = broken
-    tx = optax.chain(dtnh(), optax.sgd(0.1))
-    state = tx.init({})
-    call = {
-        "pair": lambda: tx.update(GradientPair(g, r), state),
-        "keyword": lambda: tx.update(g, state, regularizer_grads=r),
-        "function": lambda: project_conflict(GradientPair(g, r)),
-        "mix": lambda: mix_regularizers().update(GradientPair(g, r), MixState(())),
-    }[form]
-    message = refusal(call)
-    says(message, words)
-    assert path in message
-
-
-forms = st.sampled_from(["pair", "keyword", "function", "mix"])
-
-
-@hypothesis.given(broken_pairs(), forms)
+@hypothesis.given(broken_pairs())
 @hypothesis.settings(max_examples=FEW)
-def test_broken_pairs(broken, form):
-    _check_broken_pair(broken, form)
-
-
-@pytest.mark.slow
-@hypothesis.given(broken_pairs(), forms)
-@hypothesis.settings(max_examples=MANY)
-def test_very_many_broken_pairs(broken, form):
-    _check_broken_pair(broken, form)
-
-
-def test_the_check_itself_rejects_acceptance_and_errors_from_elsewhere():
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        refusal(lambda: 1)
-    with pytest.raises(AssertionError, match="raised in"):
-        refusal(lambda: jax.numpy.zeros((2,)) + jax.numpy.zeros((3,)))
+def test_broken_pairs(broken):
+    (g, r), words, path = broken
+    tx = dtnh()
+    state = tx.init({})
+    for call in (
+        lambda: tx.update(GradientPair(g, r), state),
+        lambda: tx.update(g, state, regularizer_grads=r),
+        lambda: project_conflict(GradientPair(g, r)),
+        lambda: mix_regularizers().update(GradientPair(g, r), MixState(())),
+    ):
+        message = refusal(call)
+        says(message, words)
+        assert path in message
 
 
 @hypothesis.given(trees(), st.sampled_from(JUNK), st.booleans())
@@ -251,18 +226,7 @@ def test_pretrained_parameters_that_do_not_fit(broken):
         assert path in message
 
 
-@hypothesis.given(st.sampled_from([*JUNK, 3, {"a": 1}, optax.EmptyState()]))
-def test_a_report_of_what_is_no_state(junk):
-    refusal(lambda: conflict_report(junk))
-
-
 @hypothesis.given(broken_pairs())
 def test_feature_maps_that_do_not_fit(broken):
     (student, teacher), words, _ = broken
     says(refusal(lambda: feature_distillation(student, teacher)), words)
-
-
-@pytest.mark.parametrize("optimizer", [dtnh_sgd, dtnh_adamw])
-@hypothesis.given(st.sampled_from([*JUNK[1:-1], None]))
-def test_learning_rates_of_the_aliases(optimizer, value):
-    says(refusal(lambda: optimizer(value)), "`learning_rate`")
