@@ -34,7 +34,7 @@ def damaged(draw, sound):
 @pytest.mark.parametrize("name", READERS)
 @hypothesis.given(data=st.data())
 @hypothesis.settings(
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 def test_damaged_files(name, data, tmp_path):

@@ -4,7 +4,7 @@ import chex
 import jax
 import pytest
 from jax.sharding import AxisType
-from test_conformance import (
+from optimizers import (
     every_optimizer,
     gradients,
     network,
@@ -53,8 +53,7 @@ def test_types_on_an_explicit_mesh(name, way):
 @pytest.mark.parametrize(
     ("name", "axis_type"),
     [
-        ("dtnh layer", AxisType.Auto),
-        ("dtnh_adamw", AxisType.Explicit),
+        ("dtnh", AxisType.Auto),
         ("multi_steps", AxisType.Explicit),
     ],
 )

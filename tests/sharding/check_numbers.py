@@ -13,18 +13,10 @@ pytestmark = pytest.mark.usefixtures("lenient_promotion")
 STEPS = 3
 NOT_READ = (".cosine", ".removed", ".pull")  # by the next step: jit drops them, unused
 
-FIRST, *MORE = FORMS
-
 expected = functools.cache(functools.partial(alone, steps=STEPS))
 
 
-# The first form has all that dtnh does with an array.
-every_form = pytest.mark.parametrize(
-    "form", [FIRST, *(pytest.param(form, marks=pytest.mark.slow) for form in MORE)]
-)
-
-
-@every_form
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training(layout, style, form):
@@ -41,12 +33,6 @@ def test_training(layout, style, form):
             assert jax.tree.leaves(after) == jax.tree.leaves(places)
     assert step._cache_size() == 1
     chex.assert_trees_all_close((params, state), expected(form), rtol=2e-5, atol=2e-6)
-
-
-@every_form
-def test_there_is_conflict_to_be_found(form):
-    """In the training above the rule is at work."""
-    _, state = expected(form)
     conflict = optax.tree.get(state, "conflict")
-    assert jnp.max(conflict.count) >= 2
+    assert jnp.max(conflict.count) >= 2  # the rule is at work
     assert jnp.max(conflict.removed) > 0.01

@@ -1,7 +1,6 @@
 """``jax.pmap``: arrays are whole, which their types do not say, so ``axis_name=()``."""
 
 import functools
-import re
 
 import chex
 import jax
@@ -55,10 +54,5 @@ def test_with_no_axes_it_equals_one_device():
 
 
 def test_without_it_the_message_names_this_case():
-    words = (
-        "inside jax.pmap",
-        "holds whole arrays, because the gradients are already averaged",
-        "pass `axis_name=()`",
-    )
-    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
+    with pytest.raises(ValueError, match=r"inside jax\.pmap.*pass `axis_name=\(\)`"):
         train(axis_name=None)

@@ -6,6 +6,8 @@ rows, and the last bias lies whole on every device. The batch is always divided.
 """
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -23,33 +25,22 @@ from dtnh_jax import (
     logit_distillation,
     mix_regularizers,
     pair_value_and_grad,
+    project_conflict,
 )
 
 LAYOUTS = ("data", "fsdp", "tensor")
 STYLES = ("automatic", "explicit", "shard_map")
 SHARDED_OVER = {"data": None, "fsdp": "data", "tensor": "model"}
+TWO_AXES = {  # each array over other axes than the next
+    "first": {"kernel": P("data", "model"), "bias": P("data")},
+    "second": {"kernel": P(None, "model"), "bias": P()},
+}
 
 # How the two gradients are made, and the arguments of dtnh or dtnh_adamw.
 FORMS = {
     "steady": ("mix", {"max_ratio": 0.5, "reference_decay": 0.9}),
-    "steady, no second backward pass": ("mix of l2_sp and l2", {}),
-    "pair, layer, average, Adam": (
-        "pair",
-        {
-            "weight": 0.1,
-            "granularity": "layer",
-            "reference_decay": 0.9,
-            "inner": optax.scale_by_adam(),
-        },
-    ),
-    "l2_sp, global": ("l2_sp", {"weight": 2.0}),
-    "pair, global": ("pair", {"weight": 0.5}),
-    "l2_sp, layer, cap": (
-        "l2_sp",
-        {"granularity": "layer", "on_conflict": "drop", "max_ratio": 0.5},
-    ),
+    "paper": ("l2_sp", {"weight": 2.0}),
 }
-TWO_GRADIENTS = ("pair", "mix")
 
 
 def specs(layout):
@@ -117,13 +108,13 @@ def losses(params, pretrained, data, layout, style):
 def optimizer(form, axis_name=None):
     way, arguments = FORMS[form]
     anchored = l2_sp(pretrained=network(1))
-    if way.startswith("mix"):
+    if way == "mix":
         return optax.chain(
             mix_regularizers(anchored, l2(), axis_name=axis_name),
             dtnh_adamw(0.05, **arguments, axis_name=axis_name),
         )
-    makers = [anchored] if way == "l2_sp" else []
-    return optax.chain(*makers, dtnh(**arguments, axis_name=axis_name), optax.sgd(0.2))
+    head = dtnh(**arguments, axis_name=axis_name)
+    return optax.chain(anchored, head, optax.sgd(0.2))
 
 
 def make_step(form, layout, style, axis_name=None):
@@ -134,7 +125,7 @@ def make_step(form, layout, style, axis_name=None):
         def both(params):
             return losses(params, pretrained, data, layout, style)
 
-        if FORMS[form][0] in TWO_GRADIENTS:
+        if FORMS[form][0] == "mix":  # the penalty is one more regularizer
             _, grads = pair_value_and_grad(both)(params)
         else:
             grads = jax.grad(lambda params: both(params)[0])(params)
@@ -205,3 +196,35 @@ def gradients(seed, integers=False):
     if integers:
         g, r = jax.tree.map(lambda x: np.round(8 * x), (g, r))
     return GradientPair(g, r)
+
+
+def project(layout, axis_name, where=None, check_vma=True, **options):
+    """``project_conflict`` in shard_map."""
+    where = where or specs(layout)
+    return jax.jit(
+        jax.shard_map(
+            functools.partial(project_conflict, axis_name=axis_name, **options),
+            mesh=mesh(layout, "shard_map"),
+            in_specs=(GradientPair(where, where),),
+            out_specs=where,
+            check_vma=check_vma,
+        )
+    )
+
+
+COLLECTIVE = re.compile(
+    r"= (\(.*?\)|\S+) "
+    r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-done)?\("
+)
+
+
+def collectives(text):
+    """The kind of each collective in HLO, and how many numbers are in its result.
+
+    An asynchronous collective is two instructions: "-start", which is passed over, and
+    "-done", whose result is the collective's.
+    """
+    for result, kind in COLLECTIVE.findall(text):
+        shapes = re.findall(r"\[([\d,]*)\]", re.sub(r"\{.*?\}", "", result))
+        counts = (math.prod(int(n) for n in x.split(",") if n) for x in shapes)
+        yield kind, sum(counts)
