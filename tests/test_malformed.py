@@ -135,27 +135,6 @@ def test_what_is_no_pair(tree, junk, reverse):
     refusal(lambda: tx.update(GradientPair(*halves), state))
 
 
-@hypothesis.given(trees(), st.data())
-@hypothesis.settings(max_examples=FEW)
-def test_labels_that_do_not_fit(tree, data):
-    flat, treedef = jax.tree.flatten(tree)
-    labels = treedef.unflatten(["label"] * len(flat))
-    key = data.draw(st.sampled_from(sorted(tree)))
-    broken = data.draw(
-        st.sampled_from(
-            [
-                {k: v for k, v in labels.items() if k != key},
-                {**labels, "another": "label"},
-                {**labels, key: {"too": {"deep": {"for": {"it": "label"}}}}},
-                list(labels.values()),
-                (labels, labels),
-            ]
-        )
-    )
-    given = data.draw(st.sampled_from([broken, lambda _: broken]))
-    says(refusal(lambda: dtnh(granularity=given).init(tree)), "`granularity`")
-
-
 NUMBERS = st.sampled_from(
     [math.nan, -1.0, -1e-30, -math.inf, np.float32(-2), np.array(-1.0), *JUNK[1:]]
 )
@@ -186,23 +165,6 @@ TAKES = {
 def test_arguments_out_of_range_or_of_another_kind(name, value):
     hypothesis.assume(not (name in TAKES and TAKES[name](value)))
     says(refusal(lambda: CONSTRUCTORS[name](value)), f"`{name}`")
-
-
-ENTRIES = {
-    "stacked": lambda x, tree: dtnh(granularity="leaf", stacked=x).init(tree),
-    "new": lambda x, tree: l2_sp(new=x).init(tree),
-    "mask": lambda x, tree: l2(mask=x).update(tree, (), tree),
-}
-
-
-# No function, and with entries: without any nothing is stacked, and nothing new.
-WRONG = st.sampled_from(JUNK[1:3] + JUNK[5:-1])
-
-
-@hypothesis.given(trees(), st.sampled_from(sorted(ENTRIES)), WRONG)
-@hypothesis.settings(max_examples=FEW)
-def test_axes_and_booleans_that_are_none(tree, name, value):
-    says(refusal(lambda: ENTRIES[name](value, tree)), f"`{name}`")
 
 
 @hypothesis.given(broken_pairs())

@@ -215,21 +215,6 @@ def test_the_optimizer_gets_the_mixture_once(form, make):
     chex.assert_trees_all_close(report, by_hand, rtol=1e-3, atol=1e-4)
 
 
-def test_a_chain_of_mixtures():
-    """The pair of the first is a member of the second, the keyword of the first."""
-    second = mix_regularizers(decay(), weights=[1, 2])
-    tx = optax.chain(mix_regularizers(l2_sp()), second)
-    for form, members in (
-        ("plain", [AWAY]),
-        ("keyword", [AWAY, R]),
-        ("pair", [AWAY, R]),
-    ):
-        updates, keywords = given(form)
-        pair, _ = tx.update(updates, tx.init(START), PARAMS, **keywords)
-        expected = mixed([PARAMS, mixed(members)], [1, 2])
-        chex.assert_trees_all_close(pair.regularizer, expected, rtol=1e-5, atol=1e-6)
-
-
 def test_the_keyword_counts_once_after_what_keeps_the_pair_apart():
     """Transformations between the two map over pairs, which stay marked as mixed."""
     tx = optax.chain(mix_regularizers(decay()), optax.clip(0.1), dtnh())

@@ -116,13 +116,13 @@ def test_both_gradients_see_one_mask():
 
 def test_the_pair_goes_into_the_optimizer():
     model = Model(0)
-    tx = optax.chain(dtnh(2.0), optax.sgd(0.1))
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    start = nnx.clone(model)
-    _, pair, _ = by_nnx(model, *ARGS)
-    pair = jax.tree.map(jnp.asarray, as_pure(pair))
-    head = dtnh(2.0)
-    d, _ = jax.jit(lambda pair: head.update(pair, head.init(pair.empirical)))(pair)
+    optimizer = nnx.Optimizer(
+        model, optax.chain(dtnh(2.0), optax.sgd(0.1)), wrt=nnx.Param
+    )
+    start = as_pure(nnx.state(nnx.clone(model), nnx.Param))
+    _, (g, r), _ = by_nnx(model, *ARGS)
+    pair = GradientPair(as_pure(g), as_pure(r))
+    d, _ = dtnh(2.0).update(pair, dtnh(2.0).init(start))
 
     @nnx.jit
     def step(model, optimizer):
@@ -132,14 +132,11 @@ def test_the_pair_goes_into_the_optimizer():
 
     step(model, optimizer)
     moved = jax.tree.map(
-        lambda w, w0: (w0 - w) / 0.1,
-        *(as_pure(nnx.state(m, nnx.Param)) for m in (model, start)),
+        lambda w, w0: (w0 - w) / 0.1, as_pure(nnx.state(model, nnx.Param)), start
     )
     chex.assert_trees_all_close(moved, d, rtol=1e-3, atol=1e-5)
-    assert model.calls[...] == 1
-    for _ in range(3):
-        step(model, optimizer)
-    assert model.calls[...] == 4
+    step(model, optimizer)
+    assert model.calls[...] == 2
 
 
 def test_a_teacher_among_the_arguments_is_updated_too_but_not_differentiated():
@@ -164,7 +161,6 @@ KERNELS = nnx.All(nnx.Param, nnx.PathContains("kernel"))
     ("argnums", "kwargs"),
     [
         (0, {"wrt": KERNELS}),
-        (nnx.DiffState(0, KERNELS), {}),
         (nnx.DiffState(0, KERNELS), {"wrt": nnx.BatchStat}),
     ],
 )
@@ -190,7 +186,7 @@ def test_several_arguments_modules_and_arrays():
 
 
 def test_a_variable_that_two_arguments_share():
-    """It belongs to the one that is differentiated, wherever it stands."""
+    """It belongs to the one that is differentiated, wherever it is."""
 
     def tied(model, kernel):
         return jnp.sum(model.body(X)), jnp.sum(kernel[...] ** 2)
@@ -214,16 +210,6 @@ def test_what_the_forward_pass_adds_to_the_module_stays():
     model = Model(0)
     (_, penalty), _ = nnx_pair_value_and_grad(remembering)(model, X)
     np.testing.assert_allclose(jnp.sum(model.last[...]), penalty, 1e-5)
-
-
-def test_random_streams_as_an_argument():
-    def noisy(model, rngs):
-        x = model.body(X) + jax.random.normal(rngs.noise(), (8, 4))
-        return jnp.sum(x), jnp.sum(x**2)
-
-    rngs = nnx.Rngs(noise=0)
-    nnx_pair_value_and_grad(noisy)(Model(0), rngs)
-    assert rngs.noise.count[...] == 1
 
 
 def test_the_core_imports_neither_flax_nor_matplotlib():

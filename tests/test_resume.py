@@ -61,10 +61,6 @@ OPTIMIZERS = {
         ),
         gradient,
     ),
-    "MultiSteps": (
-        lambda seed: optax.MultiSteps(optax.chain(l2_sp(), dtnh_sgd(0.1)), 2),
-        gradient,
-    ),
     "multi_steps": (
         lambda seed: multi_steps(skip_nonfinite(dtnh_sgd(0.1)), 2),
         pair,

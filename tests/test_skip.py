@@ -279,19 +279,6 @@ def test_inside_multi_steps_it_skips_a_whole_update():
         assert skip_report(state)["empirical"] == ["head"]
 
 
-def test_injected_hyperparameters():
-    def make(weight):
-        tx = optax.chain(dtnh(weight, reference_decay=0.5), optax.sgd(0.1))
-        return skip_nonfinite(tx)
-
-    tx = optax.inject_hyperparams(make)(0.5)
-    bad = (0, broken("regularizer", value=np.inf))
-    params, state = train(tx, "pair", [ROWS[0], bad, ROWS[1]])
-    expected, _ = train(tx, "pair", ROWS[:2])
-    same(params, expected)
-    assert skip_report(state)["skipped"] == 1
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_one_number_among_many_is_found(dtype):
     """In arrays so large that a compiler makes vector code for them.

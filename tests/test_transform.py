@@ -314,7 +314,6 @@ def pair(g, r, tx=None, **kwargs):
 
 
 frozen = pytest.importorskip("flax.core").freeze
-INTEGERS = jax.tree.map(lambda x: x.astype(int), G)
 REFUSED = {
     "got one (dict, dict)": lambda: dtnh().update((G, R), dtnh().init(G)),
     "got one dict: pass `GradientPair(": lambda: dtnh().update(G, dtnh().init(G)),
@@ -326,12 +325,9 @@ REFUSED = {
     "float32[2] at ['c'], empirical gradient nothing": pair(G, {**R, "c": R["a"]}),
     "FrozenDict at the root, empirical gradient dict": pair(G, frozen(R)),
     "FrozenDict at ['m'], empirical gradient dict": pair({"m": G}, {"m": frozen(R)}),
-    "nothing at ['m'][1]": pair({"m": [G, G]}, {"m": [R]}),
     "float32[2] at ['m'], empirical": pair({"m": G}, {"m": R["a"]}),
     "shape (1,) at ['b'], empirical gradient (1, 1)": pair(G, {**R, "b": R["b"][0]}),
-    "int32 at ['b'], empirical gradient float32": pair(G, {**R, "b": INTEGERS["b"]}),
-    "complex64 at ['b']": pair(G, {**R, "b": R["b"].astype(complex)}),
-    "empirical gradient int32": pair(INTEGERS, R),
+    "empirical gradient int32": pair(jax.tree.map(lambda x: x.astype(int), G), R),
     "`weight` must be non-negative, got -1.0": lambda: dtnh(-1.0),
     "`weight` must be a number, got '1'": lambda: dtnh("1"),
     "`max_ratio` must be above 0 and at most 1, got 0.0": lambda: dtnh(max_ratio=0.0),

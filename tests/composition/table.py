@@ -7,7 +7,7 @@ the names of the rows and the advice. ``docs/fill.py`` puts it into the document
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 import references as ref
@@ -21,38 +21,26 @@ COLUMNS = ("pair", "keyword", "l2_sp")
 PAGE = Path(__file__).with_name("table.md")
 
 
-@dataclass(frozen=True)
-class Right:
+class Right(NamedTuple):
     """The parameters are those of the row's reference, or of this form's own."""
 
     reference: Callable | None = None
-    cell = "yes"
 
 
-@dataclass(frozen=True)
-class Differs:
+class Differs(NamedTuple):
     """It runs and does something else, which dtnh cannot detect."""
 
     reference: Callable
-    cell = "**differs**"
 
 
-@dataclass(frozen=True)
-class Raises:
+class Raises(NamedTuple):
     """It fails, with an error that holds these words."""
 
     error: type[Exception]
     words: str
-    cell = "error"
 
 
-@dataclass(frozen=True)
-class Absent:
-    """The case cannot happen."""
-
-    cell = "–"
-
-
+CELLS = {Right: "yes", Differs: "**differs**", Raises: "error", type(None): "–"}
 RIGHT = Right()
 NO_PAIR = Raises(ValueError, "GradientPair|named tuple")  # so older JAX
 NO_PAIR_IN_CARRY = Raises(TypeError, "GradientPair")  # of scan, or of cond's branches
@@ -68,9 +56,10 @@ class Row:
     """One composition.
 
     ``build(head, opt)`` makes it from dtnh (after l2_sp or a mix, in these forms) and
-    SGD. ``mix`` is the outcome of a mix where it has a reference of its own, and
-    ``at_init`` says that ``l2_sp`` takes its anchor there; a mix always does.
-    ``options`` are dtnh's. ``broken`` names the gradient that has a NaN in one step.
+    SGD. ``mix`` is the outcome of a mix where it is not that of l2_sp. An outcome of
+    None is a case that cannot happen. ``at_init`` says that ``l2_sp`` takes its anchor
+    there; a mix always does. ``options`` are dtnh's. ``broken`` names the gradient that
+    has a NaN in one step.
     """
 
     build: Callable
@@ -78,7 +67,7 @@ class Row:
     pair: Any = RIGHT
     keyword: Any = RIGHT
     l2_sp: Any = RIGHT
-    mix: Any = None
+    mix: Any = "as l2_sp"
     at_init: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     gradients: Callable = running.analytic
@@ -88,9 +77,8 @@ class Row:
     complex_body: bool = False
 
     def outcome(self, form):
-        if form == "mix":
-            return self.l2_sp if self.mix is None else self.mix
-        return getattr(self, form)
+        outcome = getattr(self, form)
+        return self.l2_sp if outcome == "as l2_sp" else outcome
 
 
 def around(wrapper):
@@ -203,7 +191,7 @@ AROUND = {
         ref.finite_only,
         pair=NO_PAIR_IN_CARRY,
         keyword=Differs(ref.plain),
-        l2_sp=Absent(),
+        l2_sp=None,
         broken="regularizer",
     ),
     "`skip_nonfinite` of this package, NaN in `g`": Row(
@@ -212,7 +200,7 @@ AROUND = {
     "`skip_nonfinite` of this package, NaN in `r`": Row(
         around(dtnh_jax.skip_nonfinite),
         ref.finite_only,
-        l2_sp=Absent(),
+        l2_sp=None,
         broken="regularizer",
     ),
     "`conditionally_transform`": Row(
@@ -292,7 +280,6 @@ BEFORE = {
         before(dtnh_jax.mix_regularizers(dtnh_jax.l2(mask=True))),
         ref.mixed_with_decay,
         l2_sp=Raises(TypeError, "l2_sp makes the pair"),
-        mix=Absent(),
     ),
     "`add_decayed_weights`": Row(
         before(optax.add_decayed_weights(0.1)), ref.decayed_before, pair=NO_PAIR
@@ -354,7 +341,7 @@ AFTER = {
     "`apply_if_finite`, NaN in `r`": Row(
         around_sgd(lambda opt: optax.apply_if_finite(opt, 3)),
         ref.finite_only,
-        l2_sp=Absent(),
+        l2_sp=None,
         broken="regularizer",
     ),
     "`zero_nans`": Row(
@@ -431,7 +418,7 @@ def filled(page):
             rows = SECTIONS[line.removeprefix("## ")]
         name, *_, advice = line.strip("| ").split(" | ")
         if name in rows:
-            cells = [rows[name].outcome(form).cell for form in COLUMNS]
+            cells = [CELLS[type(rows[name].outcome(form))] for form in COLUMNS]
             line = f"| {' | '.join([name, *cells, advice])} |"
             names.append(name)
         lines.append(line)
