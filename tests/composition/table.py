@@ -416,10 +416,10 @@ def filled(page):
     for line in page.splitlines():
         if line.startswith("## "):
             rows = SECTIONS[line.removeprefix("## ")]
-        name, *_, advice = line.strip("| ").split(" | ")
+        name, *rest = line.strip("| ").split(" | ")
         if name in rows:
             cells = [CELLS[type(rows[name].outcome(form))] for form in COLUMNS]
-            line = f"| {' | '.join([name, *cells, advice])} |"
+            line = f"| {' | '.join([name, *cells, rest[-1]])} |"
             names.append(name)
         lines.append(line)
     return "\n".join(lines) + "\n", names
