@@ -34,7 +34,7 @@ SMALL, LARGE, EVERY = 8, 32, 4
 def batches(size, count):
     """``count`` batches of examples, each example a target and an anchor.
 
-    Targets lie on one side of the start and anchors on the other, so that there is
+    Targets are on one side of the start and anchors on the other, so that there is
     conflict on the whole, and far apart, so that there is not in every small batch.
     """
 
@@ -211,7 +211,7 @@ def test_gradients_that_are_none(form):
 @pytest.mark.parametrize(
     ("dtype", "small", "wide"),
     [
-        ("bfloat16", 2.0**-7, "float32"),  # a quarter of it would be lost beside 1
+        ("bfloat16", 2.0**-7, "float32"),  # a quarter of it would be lost next to 1
         ("complex64", 2.0**-22, "complex64"),
         ("float64", 2.0**-50, "float64"),
     ],

@@ -198,7 +198,7 @@ def test_no_gradient_no_regularizer():
     ],
 )
 def test_the_optimizer_gets_the_mixture_once(form, make):
-    """``chain`` hands the keyword on to the optimizer, in which r is already."""
+    """``chain`` passes the keyword to the optimizer too, in which r is already."""
     tx, by_hand = optax.chain(mix_regularizers(l2_sp(), decay()), make()), make()
     state, expected_state = tx.init(START), by_hand.init(START)
     update, update_by_hand = jax.jit(tx.update), jax.jit(by_hand.update)

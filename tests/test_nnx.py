@@ -78,7 +78,8 @@ def by_nnx(model, *args, argnums=0):
     found = []
     for i in (0, 1):
         copy = nnx.clone(model)
-        found.append(nnx.value_and_grad(only(i), argnums=argnums)(copy, *args))
+        both = nnx.jit(nnx.value_and_grad(only(i), argnums=argnums))
+        found.append(both(copy, *args))
     values, gradients = zip(*found, strict=True)
     return values, GradientPair(*gradients), copy
 
@@ -122,7 +123,7 @@ def test_the_pair_goes_into_the_optimizer():
     start = as_pure(nnx.state(nnx.clone(model), nnx.Param))
     _, (g, r), _ = by_nnx(model, *ARGS)
     pair = GradientPair(as_pure(g), as_pure(r))
-    d, _ = dtnh(2.0).update(pair, dtnh(2.0).init(start))
+    d, _ = jax.jit(dtnh(2.0).update)(pair, dtnh(2.0).init(start))
 
     @nnx.jit
     def step(model, optimizer):

@@ -1,4 +1,4 @@
-"""The oldest versions that are tested are the ones that pyproject.toml promises."""
+"""The oldest versions that are tested are those in pyproject.toml."""
 
 import re
 import tomllib

@@ -139,7 +139,7 @@ def test_many_in_a_row_and_the_report_is_of_the_last():
     report = skip_report(state)
     assert (report["skipped"], report["in_a_row"]) == (3, 3)
     assert (report["empirical"], report["regularizer"]) == ([], ["body/kernel"])
-    # When it ends, training goes on, and the report still says what it was.
+    # When it ends, training resumes, and the report is still of the last one.
     steps = [*ROWS[:2], two, one, *ROWS[2:]]
     again, state = train(WRAPPED["pair"], "pair", steps)
     same(again, train(WRAPPED["pair"], "pair", ROWS)[0])
@@ -167,9 +167,9 @@ def test_a_finite_gradient_that_overflows_is_skipped():
     tx = skip_nonfinite(dtnh(granularity="leaf"))
     g = jax.tree.map(jnp.ones_like, START)
     huge = {**g, "head": jnp.float32(1e30)}
-    state = tx.init(g)
+    state, update = tx.init(g), jax.jit(tx.update)
     for pair in (GradientPair(huge, g), GradientPair(g, huge)):
-        updates, new = tx.update(pair, state)
+        updates, new = update(pair, state)
         same(updates, zeros(g))
         same(new.inner_state, state.inner_state)
         report = skip_report(new)
@@ -196,7 +196,7 @@ def test_what_l2_sp_makes_of_parameters_that_are_not_finite_is_skipped():
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_what_is_hidden_behind_dtnh_is_seen_before_it(half):
+def test_what_is_zeroed_after_dtnh_is_seen_before_it(half):
     """The update is finite, the average would not have been."""
     inside = optax.chain(dtnh(reference_decay=0.5), optax.set_to_zero())
     tx = skip_nonfinite(inside)
@@ -219,7 +219,7 @@ def test_finite_steps_are_those_of_what_is_wrapped():
     assert skip_report(ours)["skipped"] == 0
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, np.complex64])
+@pytest.mark.parametrize("dtype", [jnp.float16, np.complex64])
 def test_other_types_of_number(dtype):
     """And a complex number with one broken part."""
     g = normal(0, SHAPES, dtype)
@@ -227,7 +227,7 @@ def test_other_types_of_number(dtype):
     bad = {**g, "head": jnp.asarray(value, dtype)}
     tx = skip_nonfinite(optax.chain(dtnh(), optax.sgd(0.1, momentum=0.9)))
     state = tx.init(g)
-    updates, new = tx.update(GradientPair(g, bad), state, g)
+    updates, new = jax.jit(tx.update)(GradientPair(g, bad), state, g)
     same(updates, zeros(g))
     same(new.inner_state, state.inner_state)
     assert skip_report(new)["regularizer"] == ["head"]
@@ -371,7 +371,7 @@ def test_inside_nnx_optimizer():
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_apply_if_finite_behind_dtnh_comes_too_late_for_an_average(half):
+def test_apply_if_finite_after_dtnh_comes_too_late_for_an_average(half):
     """One NaN in g stays in the average; after three skips all is NaN."""
     after = optax.apply_if_finite(optax.sgd(0.1), 3)
     tx = optax.chain(GROUPWISE(reference_decay=0.5), after)

@@ -26,7 +26,7 @@ CONTAINERS = {
     "state": nnx.state(MODULE),
     "plain": PLAIN,
     "frozen": freeze(PLAIN),
-    # An integer key of a state stands for a place in a list.
+    # An integer key of a state matches an index of a list.
     "listed": {"layers": [PLAIN["layers"][i] for i in range(2)]},
 }
 

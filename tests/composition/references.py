@@ -189,7 +189,7 @@ def remembering(direction):
 
 # The rule makes of g what is then taken for the gradient.
 before = remembering(lambda rule, g, r: joint(rule(g), r))
-# The rule on g, beside the regularizer that g itself has projected.
+# The rule on g, plus the regularizer projected by g itself.
 inner = remembering(lambda rule, g, r: rule(g) + WEIGHT * project(g, r))
 # The rule with the rate and its minus sign in it, and nothing after.
 downhill_before = remembering(lambda rule, g, r: -joint(-RATE * rule(g), r) / RATE)

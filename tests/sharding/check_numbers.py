@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from layouts import FORMS, LAYOUTS, STYLES, alone, training
+from layouts import LAYOUTS, STYLES, alone, training
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 STEPS = 3
@@ -16,12 +16,11 @@ NOT_READ = (".cosine", ".removed", ".pull")  # by the next step: jit drops them,
 expected = functools.cache(functools.partial(alone, steps=STEPS))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_training(layout, style, form):
+def test_training(layout, style):
     """Three steps: numbers as on one device; no resharding, no second compilation."""
-    step, (params, state), given, mesh = training(form, layout, style)
+    step, (params, state), given, mesh = training(layout, style)
     places = jax.tree.map(lambda x: x.sharding, (params, state))
     with jax.set_mesh(mesh):
         for _ in range(STEPS):
@@ -32,7 +31,7 @@ def test_training(layout, style, form):
             after = jax.tree.map(lambda x: x.sharding, (params, state))
             assert jax.tree.leaves(after) == jax.tree.leaves(places)
     assert step._cache_size() == 1
-    chex.assert_trees_all_close((params, state), expected(form), rtol=2e-5, atol=2e-6)
+    chex.assert_trees_all_close((params, state), expected(), rtol=2e-5, atol=2e-6)
     conflict = optax.tree.get(state, "conflict")
     assert jnp.max(conflict.count) >= 2  # the rule is at work
     assert jnp.max(conflict.removed) > 0.01

@@ -82,7 +82,7 @@ def on_eight_and_on_one():
 
 @jax.jit
 def rescale(tree, factor):
-    """``tree`` with what lies on all devices along ``model`` but the first scaled."""
+    """``tree`` with what is on all devices along ``model`` but the first scaled."""
 
     def times(spec, x):
         for axis, name in enumerate(spec):
@@ -97,7 +97,7 @@ def rescale(tree, factor):
 
 
 def test_a_replicated_array_counts_once():
-    """The last bias lies on all; here it alone decides that there is a conflict."""
+    """The last bias is on all devices; here it alone decides on the conflict."""
     zero = jax.tree.map(np.zeros_like, gradients(0).empirical)
     g, r = (jax.tree.map(np.copy, zero) for _ in range(2))
     g["second"]["bias"] += 1

@@ -1,4 +1,4 @@
-"""``stacked`` on a mesh: the groups are those of the whole stack, wherever it lies."""
+"""``stacked`` on a mesh: the groups are those of the whole stack, sharded or not."""
 
 import functools
 import re

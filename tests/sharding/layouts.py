@@ -2,7 +2,7 @@
 
 Layouts: ``data``, parameters on every device; ``fsdp``, every array in eight shards;
 ``tensor``, two rows of four devices: the first layer is split by columns, the second by
-rows, and the last bias lies whole on every device. The batch is always divided.
+rows, and the last bias is whole on every device. The batch is always divided.
 """
 
 import functools
@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec as P
 
 from dtnh_jax import (
     GradientPair,
-    dtnh,
     dtnh_adamw,
     l2,
     l2_sp,
@@ -34,12 +33,6 @@ SHARDED_OVER = {"data": None, "fsdp": "data", "tensor": "model"}
 TWO_AXES = {  # each array over other axes than the next
     "first": {"kernel": P("data", "model"), "bias": P("data")},
     "second": {"kernel": P(None, "model"), "bias": P()},
-}
-
-# How the two gradients are made, and the arguments of dtnh or dtnh_adamw.
-FORMS = {
-    "steady": ("mix", {"max_ratio": 0.5, "reference_decay": 0.9}),
-    "paper": ("l2_sp", {"weight": 2.0}),
 }
 
 
@@ -105,31 +98,20 @@ def losses(params, pretrained, data, layout, style):
     return values
 
 
-def optimizer(form, axis_name=None):
-    way, arguments = FORMS[form]
-    anchored = l2_sp(pretrained=network(1))
-    if way == "mix":
-        return optax.chain(
-            mix_regularizers(anchored, l2(), axis_name=axis_name),
-            dtnh_adamw(0.05, **arguments, axis_name=axis_name),
-        )
-    head = dtnh(**arguments, axis_name=axis_name)
-    return optax.chain(anchored, head, optax.sgd(0.2))
+def optimizer(axis_name=None):
+    """The steady rule, with a distillation penalty as one more regularizer."""
+    mix = mix_regularizers(l2_sp(pretrained=network(1)), l2(), axis_name=axis_name)
+    tx = dtnh_adamw(0.05, reference_decay=0.9, axis_name=axis_name)
+    return optax.chain(mix, tx)
 
 
-def make_step(form, layout, style, axis_name=None):
+def make_step(layout, style, axis_name=None):
     """``step(params, state, pretrained, data)``; in shard_map, of one device."""
-    tx = optimizer(form, axis_name)
+    tx = optimizer(axis_name)
 
     def step(params, state, pretrained, data):
-        def both(params):
-            return losses(params, pretrained, data, layout, style)
-
-        if FORMS[form][0] == "mix":  # the penalty is one more regularizer
-            _, grads = pair_value_and_grad(both)(params)
-        else:
-            grads = jax.grad(lambda params: both(params)[0])(params)
-        updates, state = tx.update(grads, state, params)
+        _, pair = pair_value_and_grad(losses)(params, pretrained, data, layout, style)
+        updates, state = tx.update(pair, state, params)
         return optax.apply_updates(params, updates), state
 
     return step
@@ -162,27 +144,27 @@ def place(on, tree, where):
     return jax.tree.map(put, tree, where)
 
 
-def training(form, layout, style):
-    """A jitted step that gives up its arguments, and what to begin with, in place."""
+def training(layout, style):
+    """A jitted step that donates its arguments, and the placed start."""
     on = mesh(layout, style)
     params, pretrained = network(0), network(1)
-    tx = optimizer(form)
+    tx = optimizer()
     where = specs(layout), state_specs(tx, params, layout)
     rest = specs(layout), P("data")
     start = place(on, (params, jax.jit(tx.init)(params)), where)
     given = place(on, (pretrained, batch()), (rest[0], (P("data"), P("data"))))
     axis_name = SHARDED_OVER[layout] if style == "shard_map" else None
-    step = make_step(form, layout, style, axis_name)
+    step = make_step(layout, style, axis_name)
     if style == "shard_map":
         step = jax.shard_map(step, mesh=on, in_specs=(*where, *rest), out_specs=where)
     return jax.jit(step, donate_argnums=(0, 1)), start, given, on
 
 
-def alone(form, steps):
+def alone(steps):
     """The same training on one device."""
     params, pretrained = network(0), network(1)
-    state = jax.jit(optimizer(form).init)(params)
-    step = jax.jit(make_step(form, "data", "automatic"))
+    state = jax.jit(optimizer().init)(params)
+    step = jax.jit(make_step("data", "automatic"))
     for _ in range(steps):
         params, state = step(params, state, pretrained, batch())
     return params, state
