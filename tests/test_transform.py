@@ -315,6 +315,7 @@ def pair(g, r, tx=None, **kwargs):
 
 
 frozen = pytest.importorskip("flax.core").freeze
+INTEGERS = jax.tree.map(lambda x: x.astype(int), G)
 REFUSED = {
     "got one (dict, dict)": lambda: dtnh().update((G, R), dtnh().init(G)),
     "got one dict: pass `GradientPair(": lambda: dtnh().update(G, dtnh().init(G)),
@@ -328,7 +329,7 @@ REFUSED = {
     "FrozenDict at ['m'], empirical gradient dict": pair({"m": G}, {"m": frozen(R)}),
     "float32[2] at ['m'], empirical": pair({"m": G}, {"m": R["a"]}),
     "shape (1,) at ['b'], empirical gradient (1, 1)": pair(G, {**R, "b": R["b"][0]}),
-    "empirical gradient int32": pair(jax.tree.map(lambda x: x.astype(int), G), R),
+    "int32 at ['a'], empirical gradient int32": pair(INTEGERS, INTEGERS),
     "`weight` must be non-negative, got -1.0": lambda: dtnh(-1.0),
     "`weight` must be a number, got '1'": lambda: dtnh("1"),
     "`max_ratio` must be above 0 and at most 1, got 0.0": lambda: dtnh(max_ratio=0.0),
