@@ -3,7 +3,6 @@
 import gc
 import os
 
-import chex
 import hypothesis
 import jax
 import pytest
@@ -22,7 +21,7 @@ hypothesis.settings.register_profile(
     "default",
     derandomize=True,
     deadline=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("default")
@@ -33,12 +32,6 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
-
-
-@pytest.fixture(autouse=True)
-def traces_counted_anew():
-    """For ``chex.assert_max_traces``, which tells functions apart by their source."""
-    chex.clear_trace_counter()
 
 
 @pytest.fixture

@@ -15,11 +15,8 @@ SLACK = 8
 
 def epsilon(dtype) -> float:
     """Unit roundoff of ``dtype``, or that of float32 if sums are taken in it."""
-    return max(float(jax.numpy.finfo(dtype).eps), _accumulator_epsilon(dtype))
-
-
-def _accumulator_epsilon(dtype) -> float:
-    return 0.0 if jax.numpy.finfo(dtype).bits == 64 else float(np.finfo(np.float32).eps)
+    info = jax.numpy.finfo(dtype)
+    return float(max(info.eps, 0 if info.bits == 64 else np.finfo(np.float32).eps))
 
 
 def vectors(*trees, paths=lambda path: True) -> list[np.ndarray]:

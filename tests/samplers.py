@@ -1,4 +1,4 @@
-"""Pairs of gradients with known geometry, fixed and random."""
+"""Trees of arrays: pairs of gradients with known geometry, fixed and random."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,13 @@ DTYPES = {
     "float16": (np.float16, 1),  # from 6e-5, its smallest normal number, to 65504
     "float64": (np.float64, 12),
     "complex64": (np.complex64, 12),
+    "complex128": (np.complex128, 12),
 }
+# Float32 with every granularity, the other dtypes with one.
+DTYPES_AND_GRANULARITIES = [
+    *(("float32", granularity) for granularity in GRANULARITIES),
+    *((name, "layer") for name in list(DTYPES)[1:]),
+]
 
 # Few shapes, so that compiled programs are reused. They include a scalar, an empty
 # array and a None.
@@ -32,33 +38,8 @@ TEMPLATES = {
 NETWORK = {"conv": {"kernel": (2, 3), "bias": (2,)}, "head": {"temperature": ()}}
 
 
-def conflicting(g_scale=1.0, r_scale=1.0, dtype=jnp.float32):
-    """Two gradients that conflict globally and in every array."""
-    g = {"a": jnp.array([1.0, 2.0], dtype), "b": jnp.array([[0.5]], dtype)}
-    r = {"a": jnp.array([-3.0, 1.0], dtype), "b": jnp.array([[-1.0]], dtype)}
-    return (
-        jax.tree.map(lambda x: x * jnp.asarray(g_scale, dtype), g),
-        jax.tree.map(lambda x: x * jnp.asarray(r_scale, dtype), r),
-    )
-
-
-G, R = conflicting()
-
-
-def network(seed):
-    """Gradients of a network of three arrays. Seeds 0 and 3 agree in only one layer."""
-    return jax.tree.map(
-        jnp.asarray, fill(NETWORK, np.random.default_rng(seed), np.float32)
-    )
-
-
-def update(tx, g=G, r=R, **kwargs):
-    """One update from a new state, with a ``GradientPair``."""
-    return tx.update(GradientPair(g, r), tx.init(g), **kwargs)
-
-
 def fill(template, rng, dtype):
-    """A tree of standard normal arrays of ``dtype``, with the template's shapes."""
+    """A tree of standard normal NumPy arrays, with the template's shapes."""
     if template is None:
         return None
     if isinstance(template, dict):
@@ -71,16 +52,41 @@ def fill(template, rng, dtype):
     return np.asarray(x).astype(dtype)
 
 
-def tree_map(f, *trees):
-    """``jax.tree.map`` for dicts, lists and None, independent of JAX."""
-    first = trees[0]
-    if first is None:
-        return None
-    if isinstance(first, dict):
-        return {key: tree_map(f, *(t[key] for t in trees)) for key in first}
-    if isinstance(first, list | tuple):
-        return [tree_map(f, *children) for children in zip(*trees, strict=True)]
-    return f(*trees)
+def normal(seed, template=NETWORK, dtype=np.float32):
+    """The same as JAX arrays. Seeds 0 and 3 of the network agree in only one layer."""
+    return jax.tree.map(jnp.asarray, fill(template, np.random.default_rng(seed), dtype))
+
+
+def stack(*trees):
+    """Stacks trees along a new first axis; with NumPy, which compiles nothing."""
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
+
+
+def at(tree, k):
+    """The ``k``-th of stacked trees."""
+    return jax.tree.map(lambda x: x[k], tree)
+
+
+def zeros(tree):
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def conflicting(g_scale=1.0, r_scale=1.0):
+    """Two gradients that conflict globally and in every array."""
+    g = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[0.5]])}
+    r = {"a": jnp.array([-3.0, 1.0]), "b": jnp.array([[-1.0]])}
+    return (
+        jax.tree.map(lambda x: x * jnp.float32(g_scale), g),
+        jax.tree.map(lambda x: x * jnp.float32(r_scale), r),
+    )
+
+
+G, R = conflicting()
+
+
+def update(tx, g=G, r=R, **kwargs):
+    """One update from a new state, with a ``GradientPair``."""
+    return tx.update(GradientPair(g, r), tx.init(g), **kwargs)
 
 
 @st.composite
@@ -98,6 +104,6 @@ def pairs(draw, dtype, decades=12, templates=tuple(TEMPLATES)):
     t = draw(st.sampled_from([-1000.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 1000.0]))
     wide = np.complex128 if np.issubdtype(dtype, np.complexfloating) else np.float64
     u, v = (fill(TEMPLATES[template], rng, wide) for _ in range(2))
-    g = tree_map(lambda x: np.asarray(a * x).astype(dtype), u)
-    r = tree_map(lambda x, y: np.asarray(b * (t * x + y)).astype(dtype), u, v)
+    g = jax.tree.map(lambda x: np.asarray(a * x).astype(dtype), u)
+    r = jax.tree.map(lambda x, y: np.asarray(b * (t * x + y)).astype(dtype), u, v)
     return GradientPair(g, r)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from dtnh_jax import GradientPair, dtnh
 
-STEPS = 2000
+STEPS = 1000
 
 
 def quadratic(seed):
@@ -35,10 +35,10 @@ LOSSES = {
 }
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "on_conflict"))
-def descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio):
+@functools.partial(jax.jit, static_argnames="problem")
+def descent(problem, data, start, anchor, eta, weight, max_ratio):
     """One program for every seed, weight and cap."""
-    tx = dtnh(weight, on_conflict=on_conflict, max_ratio=max_ratio)
+    tx = dtnh(weight, max_ratio=max_ratio)
 
     def step(carry, _):
         x, state = carry
@@ -49,12 +49,12 @@ def descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio):
     return jax.lax.scan(step, (start, tx.init(start)), None, STEPS)[1]
 
 
-def losses(problem, seed, weight, share, on_conflict="project", max_ratio=None):
+def losses(problem, seed, weight, share, max_ratio):
     """Losses along full-batch descent, at a step size of ``share`` times the bound."""
     data, beta, size = problem(seed)
     eta = share * 2 / (beta * np.sqrt(1 + (max_ratio or 1.0) ** 2))
     start, anchor = np.random.default_rng(seed + 1).standard_normal((2, size))
-    return descent(problem, data, start, anchor, eta, weight, on_conflict, max_ratio)
+    return descent(problem, data, start, anchor, eta, weight, max_ratio)
 
 
 def rises(values):
@@ -70,17 +70,14 @@ def float64():
 
 
 @pytest.mark.parametrize("problem", [quadratic, logistic_regression])
-@pytest.mark.parametrize("kappa", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("weight", [1e-2, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("kappa", [0.1, 1.0])
+@pytest.mark.parametrize("weight", [1e-2, 1.0, 1e6])
 def test_the_loss_never_rises(problem, kappa, weight):
-    for seed, share in enumerate([0.1, 0.5, 1.0]):
-        values = losses(problem, seed, weight, share, max_ratio=kappa)
+    for seed, share in enumerate([0.1, 1.0]):
+        values = losses(problem, seed, weight, share, kappa)
         assert rises(values) == 0
         assert values[-1] < values[0]
 
 
-@pytest.mark.parametrize("problem", [quadratic, logistic_regression])
-@pytest.mark.parametrize("kwargs", [{"on_conflict": "ignore"}, {}])
-def test_without_the_cap_it_does_rise(problem, kwargs):
-    """A test of the test: the plain sum, and the projection alone, do not descend."""
-    assert rises(losses(problem, 0, 1e3, 1.0, **kwargs)) > 0
+def test_without_the_cap_it_does_rise():
+    assert rises(losses(quadratic, 0, 1e3, 1.0, None)) > 0

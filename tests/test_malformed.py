@@ -1,7 +1,7 @@
 """Bad input is always a TypeError or a ValueError of ours that names what is wrong.
 
-Thousands of trees are drawn, one thing in each is broken, and the error is looked at:
-its type, its words, and that it was raised here, not somewhere inside of JAX.
+Trees are drawn, one thing in each is broken, and the error is looked at: its type, its
+words, and that it was raised here, not somewhere inside of JAX.
 """
 
 import math
@@ -21,10 +21,7 @@ import dtnh_jax
 from dtnh_jax import (
     GradientPair,
     MixState,
-    conflict_report,
     dtnh,
-    dtnh_adamw,
-    dtnh_sgd,
     feature_distillation,
     l2,
     l2_sp,
@@ -35,8 +32,7 @@ from dtnh_jax import (
 )
 
 PACKAGE = str(Path(dtnh_jax.__file__).parent)
-# Of each kind of malformed input; the slow test draws 20,000 pairs.
-FEW, MANY = 300, 20_000
+FEW = 100  # of each kind of malformed input
 
 
 class Layer(NamedTuple):
@@ -111,42 +107,21 @@ def says(message, words):
     assert any(word in message for word in words.split("|")), (words, message)
 
 
-def _check_broken_pair(broken, form):
-    (g, r), words, path = broken
-    tx = optax.chain(dtnh(), optax.sgd(0.1))
-    state = tx.init({})
-    call = {
-        "pair": lambda: tx.update(GradientPair(g, r), state),
-        "keyword": lambda: tx.update(g, state, regularizer_grads=r),
-        "function": lambda: project_conflict(GradientPair(g, r)),
-        "mix": lambda: mix_regularizers().update(GradientPair(g, r), MixState(())),
-    }[form]
-    message = refusal(call)
-    says(message, words)
-    assert path in message
-
-
-forms = st.sampled_from(["pair", "keyword", "function", "mix"])
-
-
-@hypothesis.given(broken_pairs(), forms)
+@hypothesis.given(broken_pairs())
 @hypothesis.settings(max_examples=FEW)
-def test_broken_pairs(broken, form):
-    _check_broken_pair(broken, form)
-
-
-@pytest.mark.slow
-@hypothesis.given(broken_pairs(), forms)
-@hypothesis.settings(max_examples=MANY)
-def test_very_many_broken_pairs(broken, form):
-    _check_broken_pair(broken, form)
-
-
-def test_the_check_itself_rejects_acceptance_and_errors_from_elsewhere():
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        refusal(lambda: 1)
-    with pytest.raises(AssertionError, match="raised in"):
-        refusal(lambda: jax.numpy.zeros((2,)) + jax.numpy.zeros((3,)))
+def test_broken_pairs(broken):
+    (g, r), words, path = broken
+    tx = dtnh()
+    state = tx.init({})
+    for call in (
+        lambda: tx.update(GradientPair(g, r), state),
+        lambda: tx.update(g, state, regularizer_grads=r),
+        lambda: project_conflict(GradientPair(g, r)),
+        lambda: mix_regularizers().update(GradientPair(g, r), MixState(())),
+    ):
+        message = refusal(call)
+        says(message, words)
+        assert path in message
 
 
 @hypothesis.given(trees(), st.sampled_from(JUNK), st.booleans())
@@ -158,27 +133,6 @@ def test_what_is_no_pair(tree, junk, reverse):
         says(refusal(lambda pair=pair: tx.update(pair, state)), "GradientPair")
     halves = (junk, tree) if reverse else (tree, junk)
     refusal(lambda: tx.update(GradientPair(*halves), state))
-
-
-@hypothesis.given(trees(), st.data())
-@hypothesis.settings(max_examples=FEW)
-def test_labels_that_do_not_fit(tree, data):
-    flat, treedef = jax.tree.flatten(tree)
-    labels = treedef.unflatten(["label"] * len(flat))
-    key = data.draw(st.sampled_from(sorted(tree)))
-    broken = data.draw(
-        st.sampled_from(
-            [
-                {k: v for k, v in labels.items() if k != key},
-                {**labels, "another": "label"},
-                {**labels, key: {"too": {"deep": {"for": {"it": "label"}}}}},
-                list(labels.values()),
-                (labels, labels),
-            ]
-        )
-    )
-    given = data.draw(st.sampled_from([broken, lambda _: broken]))
-    says(refusal(lambda: dtnh(granularity=given).init(tree)), "`granularity`")
 
 
 NUMBERS = st.sampled_from(
@@ -213,23 +167,6 @@ def test_arguments_out_of_range_or_of_another_kind(name, value):
     says(refusal(lambda: CONSTRUCTORS[name](value)), f"`{name}`")
 
 
-ENTRIES = {
-    "stacked": lambda x, tree: dtnh(granularity="leaf", stacked=x).init(tree),
-    "new": lambda x, tree: l2_sp(new=x).init(tree),
-    "mask": lambda x, tree: l2(mask=x).update(tree, (), tree),
-}
-
-
-# No function, and with entries: without any nothing is stacked, and nothing new.
-WRONG = st.sampled_from(JUNK[1:3] + JUNK[5:-1])
-
-
-@hypothesis.given(trees(), st.sampled_from(sorted(ENTRIES)), WRONG)
-@hypothesis.settings(max_examples=FEW)
-def test_axes_and_booleans_that_are_none(tree, name, value):
-    says(refusal(lambda: ENTRIES[name](value, tree)), f"`{name}`")
-
-
 @hypothesis.given(broken_pairs())
 def test_pretrained_parameters_that_do_not_fit(broken):
     """Without a path it may be a None that was put in, which says that it is new.
@@ -251,18 +188,7 @@ def test_pretrained_parameters_that_do_not_fit(broken):
         assert path in message
 
 
-@hypothesis.given(st.sampled_from([*JUNK, 3, {"a": 1}, optax.EmptyState()]))
-def test_a_report_of_what_is_no_state(junk):
-    refusal(lambda: conflict_report(junk))
-
-
 @hypothesis.given(broken_pairs())
 def test_feature_maps_that_do_not_fit(broken):
     (student, teacher), words, _ = broken
     says(refusal(lambda: feature_distillation(student, teacher)), words)
-
-
-@pytest.mark.parametrize("optimizer", [dtnh_sgd, dtnh_adamw])
-@hypothesis.given(st.sampled_from([*JUNK[1:-1], None]))
-def test_learning_rates_of_the_aliases(optimizer, value):
-    says(refusal(lambda: optimizer(value)), "`learning_rate`")

@@ -1,6 +1,5 @@
 """``nnx_pair_value_and_grad``: NNX modules, updated once and in place."""
 
-import functools
 import re
 import subprocess
 import sys
@@ -79,22 +78,16 @@ def by_nnx(model, *args, argnums=0):
     found = []
     for i in (0, 1):
         copy = nnx.clone(model)
-        found.append(nnx.value_and_grad(only(i), argnums=argnums)(copy, *args))
+        both = nnx.jit(nnx.value_and_grad(only(i), argnums=argnums))
+        found.append(both(copy, *args))
     values, gradients = zip(*found, strict=True)
     return values, GradientPair(*gradients), copy
 
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        pytest.param(lambda f: f, id="eager", marks=pytest.mark.slow),
-        pytest.param(nnx.jit, id="jit"),
-    ],
-)
-def test_as_two_calls_but_updated_once(transform):
+def test_as_two_calls_but_updated_once():
     model = Model(0)
     expected_values, expected, after = by_nnx(model, *ARGS)
-    differentiate = transform(nnx_pair_value_and_grad(losses))
+    differentiate = nnx.jit(nnx_pair_value_and_grad(losses))
     values, pair = differentiate(model, *ARGS)
     np.testing.assert_allclose(values, expected_values, 1e-6)
     for half, other in zip(pair, expected, strict=True):
@@ -124,13 +117,13 @@ def test_both_gradients_see_one_mask():
 
 def test_the_pair_goes_into_the_optimizer():
     model = Model(0)
-    tx = optax.chain(dtnh(2.0), optax.sgd(0.1))
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    start = nnx.clone(model)
-    _, pair, _ = by_nnx(model, *ARGS)
-    pair = jax.tree.map(jnp.asarray, as_pure(pair))
-    head = dtnh(2.0)
-    d, _ = jax.jit(lambda pair: head.update(pair, head.init(pair.empirical)))(pair)
+    optimizer = nnx.Optimizer(
+        model, optax.chain(dtnh(2.0), optax.sgd(0.1)), wrt=nnx.Param
+    )
+    start = as_pure(nnx.state(nnx.clone(model), nnx.Param))
+    _, (g, r), _ = by_nnx(model, *ARGS)
+    pair = GradientPair(as_pure(g), as_pure(r))
+    d, _ = jax.jit(dtnh(2.0).update)(pair, dtnh(2.0).init(start))
 
     @nnx.jit
     def step(model, optimizer):
@@ -140,14 +133,11 @@ def test_the_pair_goes_into_the_optimizer():
 
     step(model, optimizer)
     moved = jax.tree.map(
-        lambda w, w0: (w0 - w) / 0.1,
-        *(as_pure(nnx.state(m, nnx.Param)) for m in (model, start)),
+        lambda w, w0: (w0 - w) / 0.1, as_pure(nnx.state(model, nnx.Param)), start
     )
     chex.assert_trees_all_close(moved, d, rtol=1e-3, atol=1e-5)
-    assert model.calls[...] == 1
-    for _ in range(3):
-        step(model, optimizer)
-    assert model.calls[...] == 4
+    step(model, optimizer)
+    assert model.calls[...] == 2
 
 
 def test_a_teacher_among_the_arguments_is_updated_too_but_not_differentiated():
@@ -172,7 +162,6 @@ KERNELS = nnx.All(nnx.Param, nnx.PathContains("kernel"))
     ("argnums", "kwargs"),
     [
         (0, {"wrt": KERNELS}),
-        (nnx.DiffState(0, KERNELS), {}),
         (nnx.DiffState(0, KERNELS), {"wrt": nnx.BatchStat}),
     ],
 )
@@ -198,7 +187,7 @@ def test_several_arguments_modules_and_arrays():
 
 
 def test_a_variable_that_two_arguments_share():
-    """It belongs to the one that is differentiated, wherever it stands."""
+    """It belongs to the one that is differentiated, wherever it is."""
 
     def tied(model, kernel):
         return jnp.sum(model.body(X)), jnp.sum(kernel[...] ** 2)
@@ -224,56 +213,35 @@ def test_what_the_forward_pass_adds_to_the_module_stays():
     np.testing.assert_allclose(jnp.sum(model.last[...]), penalty, 1e-5)
 
 
-def test_random_streams_as_an_argument():
-    def noisy(model, rngs):
-        x = model.body(X) + jax.random.normal(rngs.noise(), (8, 4))
-        return jnp.sum(x), jnp.sum(x**2)
-
-    rngs = nnx.Rngs(noise=0)
-    nnx_pair_value_and_grad(noisy)(Model(0), rngs)
-    assert rngs.noise.count[...] == 1
-
-
-def test_the_core_does_not_import_flax():
-    code = "import sys, dtnh_jax; assert 'flax' not in sys.modules"
+def test_the_core_imports_neither_flax_nor_matplotlib():
+    code = (
+        "import sys, dtnh_jax; sys.exit(bool({'flax', 'matplotlib'} & {*sys.modules}))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-CALL = functools.partial(nnx_pair_value_and_grad, losses)
+def call(*args, fun=losses, **kwargs):
+    return nnx_pair_value_and_grad(fun, *args, **kwargs)(Model(0), *ARGS)
 
 
-@pytest.mark.parametrize(
-    ("act", "error", "says"),
-    [
-        (
-            lambda: nnx_pair_value_and_grad(lambda m: jnp.sum(m.body.kernel[...]))(
-                Model(0)
-            ),
-            TypeError,
-            "must return (loss, penalty) with has_aux=False, where loss and penalty",
-        ),
-        (
-            lambda: nnx_pair_value_and_grad(losses, has_aux=True)(Model(0), *ARGS),
-            TypeError,
-            "must return ((loss, penalty), aux)",
-        ),
-        (
-            lambda: CALL(wrt=nnx.RngState)(Model(0), *ARGS),
-            TypeError,
-            "argument 0 at ['dropout']['rngs']['count'].value is not floating-point",
-        ),
-        (
-            lambda: CALL(2)(Model(0), *ARGS),
-            TypeError,
-            "argument 2 is not floating-point",
-        ),
-        (lambda: CALL(4)(Model(0), *ARGS), TypeError, "needs at least 5 positional"),
-        (lambda: CALL((0, 0))(Model(0), *ARGS), ValueError, "names an argument twice"),
-        (lambda: CALL((0, -4))(Model(0), *ARGS), ValueError, "names an argument twice"),
-        (lambda: CALL(0.5), TypeError, "integers, got [0.5]"),
-        (lambda: CALL(()), TypeError, "integers, got []"),
-    ],
-)
-def test_refused_with_words(act, error, says):
-    with pytest.raises(error, match=re.escape(says)):
-        act()
+REFUSED = {
+    "must return (loss, penalty) with has_aux=False, where loss and penalty": lambda: (
+        call(fun=lambda model, *_: jnp.sum(model.body.kernel[...]))
+    ),
+    "must return ((loss, penalty), aux)": lambda: call(has_aux=True),
+    "argument 0 at ['dropout']['rngs']['count'].value is not floating-point": lambda: (
+        call(wrt=nnx.RngState)
+    ),
+    "argument 2 is not floating-point": lambda: call(2),
+    "needs at least 5 positional": lambda: call(4),
+    "names an argument twice: (0, 0)": lambda: call((0, 0)),
+    "names an argument twice: (0, -4)": lambda: call((0, -4)),
+    "integers, got [0.5]": lambda: call(0.5),
+    "integers, got []": lambda: call(()),
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_refused_with_words(says):
+    with pytest.raises((TypeError, ValueError), match=re.escape(says)):
+        REFUSED[says]()

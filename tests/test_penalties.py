@@ -8,15 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from samplers import TEMPLATES, fill
+from samplers import TEMPLATES, normal, stack, zeros
 
 from dtnh_jax import feature_distillation, l2_sp, l2_sp_penalty, logit_distillation
-
-
-def arrays(seed, template, dtype=np.float32):
-    tree = fill(template, np.random.default_rng(seed), dtype)
-    return jax.tree.map(jnp.asarray, tree)
-
 
 PRETRAINED = {"body": {"w": jnp.array([1.0, 2.0])}, "head": None}
 PARAMS = {
@@ -24,6 +18,7 @@ PARAMS = {
     "head": {"w": jnp.array([[3.0]]), "b": jnp.array([-1.0])},
 }
 MAPS = {"early": (4, 3, 3, 5), "late": [(4, 7), None]}
+CHANNELS = {"early": np.arange(1.0, 6.0), "late": [None, None]}
 LOGITS = (4, 6)
 
 
@@ -32,12 +27,18 @@ def l2_sp_of(params, pretrained, alpha=0.3, beta=0.7):
     return tx.update(params, tx.init(params), params)[0].regularizer
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.complex64])
+@pytest.mark.parametrize(
+    ("template", "dtype"),
+    [
+        ("a network", np.float32),
+        ("a list", jnp.bfloat16),
+        ("a network", np.complex64),
+    ],
+)
 def test_l2_sp_gradient_is_that_of_the_transformation_bit_for_bit(template, dtype):
     shapes = TEMPLATES[template]
-    params = arrays(0, shapes, dtype)
-    pretrained = arrays(1, shapes, dtype)
+    params = normal(0, shapes, dtype)
+    pretrained = normal(1, shapes, dtype)
     if template == "a network":
         pretrained["head"] = None
 
@@ -52,79 +53,47 @@ def test_l2_sp_gradient_is_that_of_the_transformation_bit_for_bit(template, dtyp
 
 
 def test_l2_sp_value():
+    """With traced weights, and the pretrained parameters in another container."""
+    frozen = pytest.importorskip("flax").core.freeze(PRETRAINED)
+    value = jax.jit(lambda a, b: l2_sp_penalty(PARAMS, frozen, a, b))(0.3, 0.7)
     expected = 0.3 / 2 * (0.5**2 + 2**2) + 0.7 / 2 * (3**2 + 1)
-    np.testing.assert_allclose(
-        l2_sp_penalty(PARAMS, PRETRAINED, 0.3, 0.7), expected, 1e-6
-    )
+    np.testing.assert_allclose(value, expected, 1e-6)
 
 
-def test_l2_sp_under_jit_with_traced_weights_and_other_containers():
-    flax = pytest.importorskip("flax")
-    frozen = flax.core.freeze(PRETRAINED)
-    penalty = jax.jit(lambda a, b: l2_sp_penalty(PARAMS, frozen, a, b))
-    np.testing.assert_allclose(
-        penalty(0.3, 0.7), l2_sp_penalty(PARAMS, PRETRAINED, 0.3, 0.7), 1e-6
-    )
-
-
-@pytest.mark.parametrize("how", ["eager", "jit", "donated"])
-def test_l2_sp_from_a_copy_of_an_nnx_state(how):
+def test_l2_sp_from_a_copy_of_an_nnx_state():
     """NNX updates in place, and a state shares the variables of its model.
 
     The copy is the recipe of the docstring. If buffers are donated, the arrays have to
     be copied too, not only the variables.
     """
     nnx = pytest.importorskip("flax.nnx")
-    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    model = nnx.Linear(3, 2, use_bias=False, rngs=nnx.Rngs(0))
     pretrained = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
-    start = [np.asarray(x).copy() for x in (model.kernel[...], model.bias[...])]
-    optimizer = nnx.Optimizer(model, optax.sgd(0.01), wrt=nnx.Param)
-    x, y = arrays(0, (4, 3)), arrays(1, (4, 2))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param)
 
+    @nnx.jit(donate_argnums=(0, 1))
     def step(model, optimizer):
-        gradient = nnx.grad(lambda model: jnp.sum((model(x) - y) ** 2))(model)
+        gradient = nnx.grad(lambda model: jnp.sum(model.kernel[...]))(model)
         optimizer.update(model, gradient)
 
-    if how != "eager":
-        step = nnx.jit(step, donate_argnums=(0, 1) if how == "donated" else ())
-    last = 0.0
-    for _ in range(4):
+    for k in (1, 2):
         step(model, optimizer)
         penalty = l2_sp_penalty(nnx.state(model, nnx.Param), pretrained, 1.0)
-        now = [np.asarray(x) for x in (model.kernel[...], model.bias[...])]
-        expected = sum(
-            np.sum((a - b) ** 2) / 2 for a, b in zip(now, start, strict=True)
-        )
-        np.testing.assert_allclose(penalty, expected, 1e-5)
-        assert penalty > last
-        last = penalty
-
-
-def numpy_features(student, teacher, weights):
-    total = 0.0
-    for s, t, a in zip(student, teacher, weights, strict=True):
-        for b in range(len(s)):
-            for c in range(s.shape[-1]):
-                distance = np.sum(np.abs(s[b, ..., c] - t[b, ..., c]) ** 2)
-                total += a[c] * distance / (2 * len(s))
-    return total
+        np.testing.assert_allclose(penalty, 6 * (0.5 * k) ** 2 / 2, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 def test_feature_distillation_is_its_formula(dtype):
-    student, teacher = arrays(0, MAPS, dtype), arrays(1, MAPS, dtype)
-    flat = [[np.asarray(x) for x in jax.tree.leaves(t)] for t in (student, teacher)]
-    a = np.arange(1.0, 6.0, dtype=np.float32)
-    ones = [np.ones(x.shape[-1]) for x in flat[0]]
-    np.testing.assert_allclose(
-        feature_distillation(student, teacher), numpy_features(*flat, ones), 1e-5
+    student, teacher = normal(0, MAPS, dtype), normal(1, MAPS, dtype)
+    # The sum over the channels of each map, with and without weights.
+    early, late = (
+        np.sum(np.abs(np.asarray(s - t)) ** 2, tuple(range(s.ndim - 1))) / 2 / 4
+        for s, t in zip(*map(jax.tree.leaves, (student, teacher)), strict=True)
     )
-    weights = {"early": jnp.asarray(a), "late": [None, None]}
-    np.testing.assert_allclose(
-        feature_distillation(student, teacher, weights),
-        numpy_features(*flat, [a, ones[1]]),
-        1e-5,
-    )
+    weighted = early @ CHANNELS["early"]
+    for given, expected in ((None, early.sum()), (CHANNELS, weighted)):
+        value = feature_distillation(student, teacher, given)
+        np.testing.assert_allclose(value, expected + late.sum(), 1e-5)
 
 
 # The valid positions of logits with that batch shape.
@@ -137,10 +106,11 @@ compiled_logit_distillation = jax.jit(logit_distillation)
 logit_value_and_grad = jax.jit(jax.value_and_grad(logit_distillation))
 
 
-@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize(
+    ("shape", "temperature"), [((6,), 0.5), ((4, 6), 1.0), ((2, 3, 6), 4.0)]
+)
 def test_logit_distillation_is_its_formula(shape, temperature):
-    student, teacher = arrays(0, shape), arrays(1, shape)
+    student, teacher = normal(0, shape), normal(1, shape)
     p, q = (np.exp(np.asarray(x, np.float64) / temperature) for x in (teacher, student))
     p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
     expected = temperature**2 * np.mean(np.sum(p * np.log(p / q), -1))
@@ -148,38 +118,27 @@ def test_logit_distillation_is_its_formula(shape, temperature):
     np.testing.assert_allclose(actual, expected, 1e-4)
 
 
-def student_of(penalty, template, **kwargs):
-    """The penalty as a function of the student alone, and a student, in float64."""
-    teacher = arrays(1, template, np.float64)
-    student = arrays(0, template, np.float64)
-    return lambda s: penalty(s, teacher, **kwargs), student
-
-
-def delta_weights():
-    return {"early": jnp.arange(5.0), "late": [None, None]}
-
-
 @pytest.mark.parametrize(
     ("penalty", "template", "kwargs"),
     [
         (l2_sp_penalty, TEMPLATES["a network"], {"alpha": 0.3}),
-        (feature_distillation, MAPS, {}),
-        (feature_distillation, MAPS, {"channel_weights": delta_weights}),
-        (logit_distillation, LOGITS, {}),
+        (feature_distillation, MAPS, {"channel_weights": CHANNELS}),
         (logit_distillation, LOGITS, {"temperature": 3.0}),
-        (logit_distillation, LOGITS, {"mask": lambda: VALID[LOGITS[:-1]]}),
+        (logit_distillation, LOGITS, {"mask": VALID[4,]}),
     ],
 )
 def test_gradients_against_finite_differences(penalty, template, kwargs):
     """Both modes of differentiation, and each within each, along three lines."""
     with jax.enable_x64(True):
-        kwargs = {k: v() if callable(v) else v for k, v in kwargs.items()}
-        fun, student = student_of(penalty, template, **kwargs)
+        student, teacher, *directions = (
+            normal(seed, template, np.float64) for seed in range(5)
+        )
 
         @jax.vmap
         def along(direction):
             def line(t):
-                return fun(jax.tree.map(lambda s, v: s + t * v, student, direction))
+                moved = jax.tree.map(lambda s, v: s + t * v, student, direction)
+                return penalty(moved, teacher, **kwargs)
 
             def slope(t):
                 return jax.jvp(line, (t,), (jnp.ones_like(t),))[1]
@@ -199,34 +158,32 @@ def test_gradients_against_finite_differences(penalty, template, kwargs):
             )
             return first, second
 
-        directions = [arrays(seed, template, np.float64) for seed in (2, 3, 4)]
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *directions)
-        for differences, *derivatives in jax.jit(along)(stacked):
+        for differences, *derivatives in jax.jit(along)(stack(*directions)):
             assert np.all(differences != 0)
             for found in derivatives:
                 np.testing.assert_allclose(found, differences, 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float32, 1.0), (np.float32, 1e4), (jnp.bfloat16, 1.0)]
+)
 @pytest.mark.parametrize(
     ("penalty", "template"),
     [
         (lambda s, t: l2_sp_penalty(s, t, 1.0), TEMPLATES["a network"]),
         (feature_distillation, MAPS),
-        (logit_distillation, (50, 1000)),
-        (lambda s, t: logit_distillation(s, t, 4.0), (50, 1000)),
+        (lambda s, t: logit_distillation(s, t, 3.0), (50, 1000)),
     ],
-    ids=["l2_sp", "features", "logits", "soft logits"],
+    ids=["l2_sp", "features", "logits"],
 )
 def test_gradient_is_zero_where_the_two_agree(penalty, template, scale, dtype):
     """One operation at a time: compiled, two softmaxes may be rounded apart."""
     student = jax.tree.map(
-        lambda x: x * x.dtype.type(scale), arrays(0, template, dtype)
+        lambda x: x * x.dtype.type(scale), normal(0, template, dtype)
     )
     value, gradient = jax.value_and_grad(penalty)(student, student)
     assert value == 0
-    chex.assert_trees_all_equal(gradient, jax.tree.map(jnp.zeros_like, gradient))
+    chex.assert_trees_all_equal(gradient, zeros(gradient))
 
 
 @pytest.mark.parametrize(
@@ -234,15 +191,13 @@ def test_gradient_is_zero_where_the_two_agree(penalty, template, scale, dtype):
     [(feature_distillation, MAPS), (logit_distillation, LOGITS)],
 )
 def test_no_gradient_reaches_the_teacher(penalty, template):
-    gradient = jax.grad(penalty, argnums=1)(arrays(0, template), arrays(1, template))
-    chex.assert_trees_all_equal(gradient, jax.tree.map(jnp.zeros_like, gradient))
+    gradient = jax.grad(penalty, argnums=1)(normal(0, template), normal(1, template))
+    chex.assert_trees_all_equal(gradient, zeros(gradient))
 
 
 def test_no_gradient_reaches_the_temperature():
-    logits = arrays(0, LOGITS), arrays(1, LOGITS)
+    logits = normal(0, LOGITS), normal(1, LOGITS)
     assert jax.grad(logit_distillation, argnums=2)(*logits, 2.0) == 0
-    traced = jax.jit(logit_distillation)(*logits, 2.0)
-    np.testing.assert_allclose(traced, logit_distillation(*logits, 2.0), 1e-6)
 
 
 def test_large_logits_and_masked_classes():
@@ -253,34 +208,15 @@ def test_large_logits_and_masked_classes():
     np.testing.assert_allclose(gradient, [[0.5, -0.5, 0], [0, 0, 0]], atol=1e-7)
 
 
-@pytest.mark.parametrize("how", ["eager", "jit"])
-def test_padding_is_left_out_of_the_mean(how):
-    """Half of the tokens are padding, which unmasked halves the loss.
-
-    KL(softmax(0, a) || softmax(a, 0)) is a tanh(a / 2), here 1.523.
-    """
-    student, teacher = (
-        jnp.array([[row, row, [0, 0], [0, 0]]] * 2, jnp.float32)
-        for row in ([2, 0], [0, 2])
-    )
-    mask = jnp.array([[True, True, False, False]] * 2)
-    penalty = jax.jit(logit_distillation) if how == "jit" else logit_distillation
-    expected = 2 * np.tanh(1)
-    np.testing.assert_allclose(penalty(student, teacher, 1.0, mask), expected, 1e-6)
-    np.testing.assert_allclose(penalty(student, teacher), expected / 2, 1e-6)
-
-
 @pytest.mark.parametrize("batch", [(4,), (2, 4)])
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float64])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float64])
 def test_mask_is_the_loss_of_the_valid_positions_alone(dtype, batch):
-    rtol = {np.float32: 1e-5, jnp.bfloat16: 2**-7, np.float64: 1e-12}[dtype]
+    rtol = {jnp.bfloat16: 2**-7, np.float64: 1e-12}[dtype]
     mask = VALID[batch]
     with jax.enable_x64(dtype == np.float64):
-        student, teacher = (arrays(seed, (*batch, 6), dtype) for seed in (0, 1))
+        student, teacher = (normal(seed, (*batch, 6), dtype) for seed in (0, 1))
         value, gradient = logit_value_and_grad(student, teacher, 3.0, mask)
-        expected, wanted = jax.value_and_grad(logit_distillation)(
-            student[mask], teacher[mask], 3.0
-        )
+        expected, wanted = logit_value_and_grad(student[mask], teacher[mask], 3.0)
         assert value.dtype == (np.float64 if dtype == np.float64 else np.float32)
         assert gradient.dtype == dtype
         np.testing.assert_allclose(value, expected, min(rtol, 1e-5))
@@ -289,20 +225,17 @@ def test_mask_is_the_loss_of_the_valid_positions_alone(dtype, batch):
         np.testing.assert_array_equal(gradient[~mask], 0)
 
 
-@pytest.mark.parametrize("how", ["eager", "jit"])
 @pytest.mark.parametrize("logits", ["student", "teacher", "both"])
-@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf])
-def test_what_is_masked_changes_no_bit(fill, logits, how):
+@pytest.mark.parametrize("fill", [np.nan, -np.inf])
+def test_what_is_masked_changes_no_bit(fill, logits):
     mask = VALID[2, 4]
-    clean = {"student": arrays(0, (2, 4, 6)), "teacher": arrays(1, (2, 4, 6))}
+    clean = {"student": normal(0, (2, 4, 6)), "teacher": normal(1, (2, 4, 6))}
     filled = {
         name: jnp.where(mask[..., None], x, fill) if logits in (name, "both") else x
         for name, x in clean.items()
     }
-    penalty = jax.value_and_grad(logit_distillation)
-    penalty = logit_value_and_grad if how == "jit" else penalty
-    expected, wanted = penalty(*clean.values(), 2.0, mask)
-    value, gradient = penalty(*filled.values(), 2.0, mask)
+    expected, wanted = logit_value_and_grad(*clean.values(), 2.0, mask)
+    value, gradient = logit_value_and_grad(*filled.values(), 2.0, mask)
     assert np.isfinite(value)
     assert value == expected
     np.testing.assert_array_equal(gradient, wanted)
@@ -312,7 +245,7 @@ def test_what_is_masked_changes_no_bit(fill, logits, how):
 
 @pytest.mark.parametrize("mask", [VALID[4,], np.zeros(4, bool)])
 def test_masked_rows_of_minus_infinity_are_quiet_under_debug_nans(mask):
-    logits = jnp.where(mask[:, None], arrays(0, LOGITS), -jnp.inf)
+    logits = jnp.where(mask[:, None], normal(0, LOGITS), -jnp.inf)
     penalty = jax.value_and_grad(logit_distillation)
     with jax.debug_nans(True):
         value, gradient = penalty(logits, logits, mask=mask)
@@ -320,25 +253,16 @@ def test_masked_rows_of_minus_infinity_are_quiet_under_debug_nans(mask):
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_all_valid_is_no_mask_bit_for_bit():
-    """One operation at a time: compiled, two programs may be rounded apart."""
-    arguments = arrays(0, (2, 3, 6)), arrays(1, (2, 3, 6)), 0.7
-    penalty = jax.value_and_grad(logit_distillation)
-    masked = penalty(*arguments, jnp.ones((2, 3), bool))
-    chex.assert_trees_all_equal(masked, penalty(*arguments))
-
-
-@pytest.mark.parametrize("shape", [(6,), (0, 6)])
-@pytest.mark.parametrize("fill", [0.0, np.nan])
+@pytest.mark.parametrize(("shape", "fill"), [((6,), np.nan), ((0, 6), 0.0)])
 def test_nothing_valid_gives_zero(fill, shape):
-    student, teacher = arrays(0, shape) + fill, arrays(1, shape) + fill
+    student, teacher = normal(0, shape) + fill, normal(1, shape) + fill
     arguments = student, teacher, 1.0, np.zeros(shape[:-1], bool)
     value, gradient = logit_value_and_grad(*arguments)
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros(shape))
 
 
-@pytest.mark.parametrize("classes", [7, 47, 49])
+@pytest.mark.parametrize("classes", [7, 49])
 def test_masked_positions_add_no_rounding(classes):
     """Compiled, even two equal rows may be rounded apart, at these sizes on a CPU.
 
@@ -350,21 +274,12 @@ def test_masked_positions_add_no_rounding(classes):
         assert compiled_logit_distillation(logits, logits, 1.0, valid) == 0
 
 
-def test_mask_under_vmap():
-    student, teacher = arrays(0, (3, 4, 6)), arrays(1, (3, 4, 6))
-    masks = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
-    gradient = jax.value_and_grad(lambda s, t, m: logit_distillation(s, t, 2.0, m))
-    actual = jax.jit(jax.vmap(gradient))(student, teacher, masks)
-    expected = [gradient(*each) for each in zip(student, teacher, masks, strict=True)]
-    expected = jax.tree.map(lambda *x: jnp.stack(x), *expected)
-    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-7)
-
-
+@pytest.mark.parametrize("row", [[-np.inf] * 6, [np.nan] + [0.0] * 5])
 @pytest.mark.parametrize("logits", ["student", "teacher"])
-def test_a_row_of_minus_infinity_gives_nan_unless_masked(logits):
-    """It is not a distribution. The gradient of the other rows is unaffected."""
-    clean = {"student": arrays(0, LOGITS), "teacher": arrays(1, LOGITS)}
-    rows = clean | {logits: clean[logits].at[1].set(-jnp.inf)}
+def test_a_row_that_is_no_distribution_gives_nan_unless_masked(logits, row):
+    """The gradient of the other rows is unaffected."""
+    clean = {"student": normal(0, LOGITS), "teacher": normal(1, LOGITS)}
+    rows = clean | {logits: clean[logits].at[1].set(jnp.array(row))}
     value, gradient = logit_value_and_grad(*rows.values())
     _, expected = logit_value_and_grad(*clean.values())
     assert np.isnan(value)
@@ -374,15 +289,6 @@ def test_a_row_of_minus_infinity_gives_nan_unless_masked(logits):
     value, gradient = logit_value_and_grad(*rows.values(), 1.0, VALID[4,])
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
-
-
-def test_what_is_not_finite_is_not_swallowed():
-    for half in (0, 1):
-        logits = [arrays(0, LOGITS), arrays(1, LOGITS)]
-        logits[half] = logits[half].at[0, 0].set(jnp.nan)
-        value, gradient = logit_value_and_grad(*logits)
-        assert np.isnan(value)
-        assert np.isnan(gradient).any()
 
 
 def test_sums_are_taken_in_float32():
@@ -395,7 +301,7 @@ def test_sums_are_taken_in_float32():
 
 
 def test_mixed_precision_and_float64():
-    single = arrays(0, MAPS)
+    single = normal(0, MAPS)
     half = jax.tree.map(lambda x: x.astype(jnp.float16), single)
     distance = feature_distillation(half, single)
     assert distance.dtype == jnp.float32
@@ -406,106 +312,57 @@ def test_mixed_precision_and_float64():
         assert l2_sp_penalty(double, single, 1.0).dtype == jnp.float64
 
 
-F, T = arrays(0, MAPS), arrays(1, MAPS)
-S = arrays(0, LOGITS)
+F, T = normal(0, MAPS), normal(1, MAPS)
+S = normal(0, LOGITS)
+ROW = jnp.ones(3)
+OTHER_SHAPE = {**T, "late": [jnp.ones((4, 6)), None]}
 
 
-@pytest.mark.parametrize(
-    ("act", "error", "says"),
-    [
-        (
-            lambda: feature_distillation(F, {**T, "late": [jnp.ones((4, 6)), None]}),
-            ValueError,
-            "student's feature map has shape (4, 7) at ['late'][0], teacher's feature "
-            "map (4, 6)",
-        ),
-        (
-            lambda: feature_distillation(F, {"early": T["early"]}),
-            ValueError,
-            "at ['late'], teacher's feature map nothing",
-        ),
-        (
-            lambda: feature_distillation({"early": F["early"]}, T),
-            ValueError,
-            "student's feature map has nothing at ['late']",
-        ),
-        (
-            lambda: feature_distillation(F["early"].astype(int), F["early"]),
-            TypeError,
-            "student's feature map has dtype int32 at the root",
-        ),
-        (
-            lambda: feature_distillation({"a": jnp.ones(3)}, {"a": jnp.ones(3)}),
-            ValueError,
-            "[batch, ..., channels], got (3,) at ['a']",
-        ),
-        (
-            lambda: feature_distillation(F, T, {"early": S, "late": [None, None]}),
-            ValueError,
-            "`channel_weights` has shape (4, 6) at ['early'], where the feature map "
-            "has shape (4, 3, 3, 5); it must be (5,)",
-        ),
-        (
-            lambda: feature_distillation(F, T, jnp.ones(5)),
-            ValueError,
-            "`channel_weights` has shape (5,) at ['late'][0]",
-        ),
-        (
-            lambda: logit_distillation(S, S[:2]),
-            ValueError,
-            "same shape [..., classes], got (4, 6) and (2, 6)",
-        ),
-        (lambda: logit_distillation(S[0, 0], S[0, 0]), ValueError, "[..., classes]"),
-        (
-            lambda: logit_distillation(S, S.astype(int)),
-            TypeError,
-            "teacher's logits must be floating-point, got int32",
-        ),
-        (
-            lambda: logit_distillation(S, S, 0.0),
-            ValueError,
-            "`temperature` must be positive and finite, got 0.0",
-        ),
-        (lambda: logit_distillation(S, S, -1), ValueError, "and finite, got -1"),
-        (lambda: logit_distillation(S, S, "2"), TypeError, "must be a number, got '2'"),
-        (
-            lambda: logit_distillation(S, S, mask=jnp.ones(4, int)),
-            TypeError,
-            "`mask` must be boolean, got dtype int32",
-        ),
-        (
-            lambda: logit_distillation(S, S, mask=jnp.ones(4)),
-            TypeError,
-            "got dtype float32",
-        ),
-        (
-            lambda: logit_distillation(S, S, mask=jnp.ones(LOGITS, bool)),
-            ValueError,
-            "`mask` must have shape (4,), the logits' shape without the classes, got "
-            "(4, 6)",
-        ),
-        (
-            lambda: logit_distillation(S, S, mask=jnp.ones((1,), bool)),
-            ValueError,
-            "`mask` must have shape (4,)",
-        ),
-        (
-            lambda: l2_sp_penalty(PARAMS, PRETRAINED, -1.0),
-            ValueError,
-            "`alpha` must be non-negative",
-        ),
-        (
-            lambda: l2_sp_penalty(PARAMS, PRETRAINED, 1.0, -1.0),
-            ValueError,
-            "`beta` must be non-negative",
-        ),
-        (
-            lambda: l2_sp_penalty(PARAMS, {"head": None}, 1.0),
-            ValueError,
-            "`pretrained` has no array for the parameter at ['body']['w']",
-        ),
-    ],
-)
-def test_refused_with_words(act, error, says):
-    with pytest.raises(error, match=re.escape(says)):
-        act()
+def logits(student=S, teacher=S, temperature=1.0, mask=None):
+    return lambda: logit_distillation(student, teacher, temperature, mask)
+
+
+REFUSED = {
+    "student's feature map has shape (4, 7) at ['late'][0], teacher's feature map "
+    "(4, 6)": lambda: feature_distillation(F, OTHER_SHAPE),
+    "at ['late'], teacher's feature map nothing": lambda: feature_distillation(
+        F, {"early": T["early"]}
+    ),
+    "student's feature map has nothing at ['late']": lambda: feature_distillation(
+        {"early": F["early"]}, T
+    ),
+    "student's feature map has dtype int32 at the root": lambda: feature_distillation(
+        F["early"].astype(int), F["early"]
+    ),
+    "[batch, ..., channels], got (3,) at ['a']": lambda: feature_distillation(
+        {"a": ROW}, {"a": ROW}
+    ),
+    "`channel_weights` has shape (4, 6) at ['early'], where the feature map has shape "
+    "(4, 3, 3, 5); it must be (5,)": lambda: feature_distillation(
+        F, T, {"early": S, "late": [None, None]}
+    ),
+    "`channel_weights` has shape (5,) at ['late'][0]": lambda: feature_distillation(
+        F, T, jnp.ones(5)
+    ),
+    "same shape [..., classes], got (4, 6) and (2, 6)": logits(teacher=S[:2]),
+    "same shape [..., classes], got () and ()": logits(S[0, 0], S[0, 0]),
+    "teacher's logits must be floating-point, got int32": logits(teacher=S.astype(int)),
+    "`temperature` must be positive and finite, got 0.0": logits(temperature=0.0),
+    "`temperature` must be a number, got '2'": logits(temperature="2"),
+    "`mask` must be boolean, got dtype int32": logits(mask=jnp.ones(4, int)),
+    "`mask` must have shape (4,), the logits' shape without the classes, got "
+    "(4, 6)": logits(mask=jnp.ones(LOGITS, bool)),
+    "`mask` must have shape (4,), the logits' shape without the classes, got "
+    "(1,)": logits(mask=jnp.ones(1, bool)),
+    "`alpha` must be non-negative": lambda: l2_sp_penalty(PARAMS, PRETRAINED, -1.0),
+    "`beta` must be non-negative": lambda: l2_sp_penalty(PARAMS, PRETRAINED, 1, -1.0),
+    "`pretrained` has no array for the parameter at ['body']['w']": lambda: (
+        l2_sp_penalty(PARAMS, {"head": None}, 1.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_refused_with_words(says):
+    with pytest.raises((TypeError, ValueError), match=re.escape(says)):
+        REFUSED[says]()

@@ -151,7 +151,6 @@ decayed_at_odd_steps = stateless(lambda w, g, r, t: joint(g, r) + 0.1 * (t % 2) 
 finite_only = stateless(
     lambda w, g, r, t: joint(g, r) if np.isfinite([g, r]).all() else np.zeros_like(g)
 )
-plain_sum = stateless(lambda w, g, r, t: g + WEIGHT * r)
 
 
 class Momentum:
@@ -175,44 +174,27 @@ class Adam:
         return self.m / (1 - 0.9**self.t) / (np.sqrt(v) + 1e-8)
 
 
-def before(rule):
-    """``rule`` makes of g what is then taken for the gradient."""
+def remembering(direction):
+    """Makes, of a rule with a memory, ``w <- w - η·direction(rule, g, r)``."""
 
-    def start():
-        rule_ = rule()
-        return lambda w, g, r, t: joint(rule_(g), r)
+    def of(rule):
+        def start():
+            rule_ = rule()
+            return lambda w, g, r, t: direction(rule_, g, r)
 
-    return descent(start)
+        return descent(start)
 
-
-def inner(rule):
-    """``rule`` on g, beside the regularizer that g itself has projected."""
-
-    def start():
-        rule_ = rule()
-        return lambda w, g, r, t: rule_(g) + WEIGHT * project(g, r)
-
-    return descent(start)
+    return of
 
 
-def downhill_before(rule):
-    """``rule`` with the rate and its minus sign in it, and nothing after."""
-
-    def start():
-        rule_ = rule()
-        return lambda w, g, r, t: -joint(-RATE * rule_(g), r) / RATE
-
-    return descent(start)
-
-
-def after(rule):
-    """``rule`` on the sum."""
-
-    def start():
-        rule_ = rule()
-        return lambda w, g, r, t: rule_(joint(g, r))
-
-    return descent(start)
+# The rule makes of g what is then taken for the gradient.
+before = remembering(lambda rule, g, r: joint(rule(g), r))
+# The rule on g, plus the regularizer projected by g itself.
+inner = remembering(lambda rule, g, r: rule(g) + WEIGHT * project(g, r))
+# The rule with the rate and its minus sign in it, and nothing after.
+downhill_before = remembering(lambda rule, g, r: -joint(-RATE * rule(g), r) / RATE)
+# The rule on the sum.
+after = remembering(lambda rule, g, r: rule(joint(g, r)))
 
 
 def accumulated(average):
@@ -227,9 +209,7 @@ def accumulated(average):
     return run
 
 
-mean_of_both = accumulated(
-    lambda a, b: joint((a[0] + b[0]) / 2, (a[1] + b[1]) / 2),
-)
+mean_of_both = accumulated(lambda a, b: joint((a[0] + b[0]) / 2, (a[1] + b[1]) / 2))
 mean_of_g_last_r = accumulated(lambda a, b: joint((a[0] + b[0]) / 2, b[1]))
 mean_of_projections = accumulated(lambda a, b: (joint(*a) + joint(*b)) / 2)
 

@@ -20,7 +20,7 @@ def main():
         path = Path(folder) / "file"
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
-        (corpus / "sound").write_bytes(READERS[name].sound)
+        (corpus / "valid").write_bytes(READERS[name].valid)
         atheris.Setup([*sys.argv, str(corpus)], lambda data: feed(name, data, path))
         atheris.Fuzz()
 

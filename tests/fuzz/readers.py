@@ -29,9 +29,9 @@ from experiments.study import Place, Setting
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A sound file's bytes, and what reads a file; it raises nothing but InputError."""
+    """A valid file's bytes, and what reads a file; it raises nothing but InputError."""
 
-    sound: bytes
+    valid: bytes
     read: Callable[[Path], object]
 
 
@@ -108,7 +108,7 @@ READERS = {
 
 
 def feed(name, data, path):
-    """Lets a reader read ``data``; gives whether it took it for sound."""
+    """Lets a reader read ``data``; returns whether it accepted it."""
     path.write_bytes(data)
     try:
         READERS[name].read(path)

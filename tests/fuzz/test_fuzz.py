@@ -16,15 +16,15 @@ from readers import READERS, feed  # noqa: E402
 
 @pytest.mark.parametrize("name", READERS)
 def test_the_sound_file_is_read(name, tmp_path):
-    assert feed(name, READERS[name].sound, tmp_path / "file")
+    assert feed(name, READERS[name].valid, tmp_path / "file")
 
 
 @st.composite
-def damaged(draw, sound):
-    """A sound file with some bytes changed, added or lost; or any bytes at all."""
+def damaged(draw, valid):
+    """A valid file with some bytes changed, added or lost; or any bytes at all."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
-    data = bytearray(sound)
+    data = bytearray(valid)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 5))] = draw(st.binary(max_size=5))
@@ -34,11 +34,11 @@ def damaged(draw, sound):
 @pytest.mark.parametrize("name", READERS)
 @hypothesis.given(data=st.data())
 @hypothesis.settings(
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 def test_damaged_files(name, data, tmp_path):
-    feed(name, data.draw(damaged(READERS[name].sound)), tmp_path / "file")
+    feed(name, data.draw(damaged(READERS[name].valid)), tmp_path / "file")
 
 
 @pytest.mark.slow

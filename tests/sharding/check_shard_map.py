@@ -9,45 +9,31 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
-from layouts import LAYOUTS, SHARDED_OVER, gradients, mesh, specs
+from layouts import (
+    LAYOUTS,
+    SHARDED_OVER,
+    TWO_AXES,
+    gradients,
+    mesh,
+    project,
+    specs,
+)
 
 from dtnh_jax import GradientPair, dtnh_sgd, project_conflict
 
 same = chex.assert_trees_all_equal
 close = functools.partial(chex.assert_trees_all_close, rtol=2e-6, atol=1e-6)
-TWO_AXES = {  # each array over other axes than the next
-    "first": {"kernel": P("data", "model"), "bias": P("data")},
-    "second": {"kernel": P(None, "model"), "bias": P()},
-}
 
 
-def project(layout, axis_name, where=None, check_vma=True, **options):
-    """``project_conflict`` in shard_map."""
-    where = where or specs(layout)
-    return jax.jit(
-        jax.shard_map(
-            functools.partial(project_conflict, axis_name=axis_name, **options),
-            mesh=mesh(layout, "shard_map"),
-            in_specs=(GradientPair(where, where),),
-            out_specs=where,
-            check_vma=check_vma,
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    "granularity",
-    ["layer", *(pytest.param(g, marks=pytest.mark.slow) for g in ("global", "leaf"))],
-)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_to_the_last_bit_where_no_sum_is_rounded(layout, granularity):
+def test_to_the_last_bit_where_no_sum_is_rounded(layout):
     """Sums of small whole numbers are exact in any order: only the order differs.
 
     The last bit may: a compiler may fuse a product and a sum of one shape only.
     """
     pair = gradients(0, integers=True)
-    sharded = project(layout, SHARDED_OVER[layout], granularity=granularity)(pair)
-    alone = jax.jit(functools.partial(project_conflict, granularity=granularity))
+    sharded = project(layout, SHARDED_OVER[layout], granularity="layer")(pair)
+    alone = jax.jit(functools.partial(project_conflict, granularity="layer"))
     chex.assert_trees_all_close(sharded, alone(pair), rtol=2e-7, atol=5e-7)
     assert differ(sharded, pair.regularizer)
 
@@ -62,21 +48,19 @@ def test_bit_for_bit_where_nothing_is_divided():
     same(project("data", None)(pair), jax.jit(project_conflict)(pair))
 
 
-@pytest.mark.parametrize("r_scale", [1e-22, 1e-12, 1.0])
+@pytest.mark.parametrize("r_scale", [1e-22, 1.0])
 @pytest.mark.parametrize("elsewhere", [0.0, 1e-12, 1.0])
-@pytest.mark.parametrize("g_scale", [1e-22, 1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("g_scale", [1e-22, 1e-12, 1e12])
 def test_every_scale(g_scale, elsewhere, r_scale):
     """Also where squares underflow on some devices only; 1e-22 counts as zero."""
-    g, r = (
-        jax.device_get(rescale(half, np.float32(elsewhere))) for half in gradients(0)
-    )
-    g = jax.tree.map(lambda x: x * np.float32(g_scale), g)
-    r = jax.tree.map(lambda x: x * np.float32(r_scale), r)
+    g, r = (rescale(half, np.float32(elsewhere)) for half in gradients(0))
+    g = jax.tree.map(lambda x: np.asarray(x) * np.float32(g_scale), g)
+    r = jax.tree.map(lambda x: np.asarray(x) * np.float32(r_scale), r)
     found = [jax.device_get(f(GradientPair(g, r))) for f in on_eight_and_on_one()]
     if 1e-22 in (g_scale, r_scale):
         same(*found, r)
     else:
-        close(*jax.tree.map(lambda x: x / np.float32(r_scale), found))
+        close(*found)
         assert differ(found[0], r)
 
 
@@ -98,7 +82,7 @@ def on_eight_and_on_one():
 
 @jax.jit
 def rescale(tree, factor):
-    """``tree`` with what lies on all devices along ``model`` but the first scaled."""
+    """``tree`` with what is on all devices along ``model`` but the first scaled."""
 
     def times(spec, x):
         for axis, name in enumerate(spec):
@@ -113,7 +97,7 @@ def rescale(tree, factor):
 
 
 def test_a_replicated_array_counts_once():
-    """The last bias lies on all; here it alone decides that there is a conflict."""
+    """The last bias is on all devices; here it alone decides on the conflict."""
     zero = jax.tree.map(np.zeros_like, gradients(0).empirical)
     g, r = (jax.tree.map(np.copy, zero) for _ in range(2))
     g["second"]["bias"] += 1

@@ -2,10 +2,12 @@
 
 Layouts: ``data``, parameters on every device; ``fsdp``, every array in eight shards;
 ``tensor``, two rows of four devices: the first layer is split by columns, the second by
-rows, and the last bias lies whole on every device. The batch is always divided.
+rows, and the last bias is whole on every device. The batch is always divided.
 """
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,40 +18,22 @@ from jax.sharding import PartitionSpec as P
 
 from dtnh_jax import (
     GradientPair,
-    dtnh,
     dtnh_adamw,
     l2,
     l2_sp,
     logit_distillation,
     mix_regularizers,
     pair_value_and_grad,
+    project_conflict,
 )
 
 LAYOUTS = ("data", "fsdp", "tensor")
 STYLES = ("automatic", "explicit", "shard_map")
 SHARDED_OVER = {"data": None, "fsdp": "data", "tensor": "model"}
-
-# How the two gradients are made, and the arguments of dtnh or dtnh_adamw.
-FORMS = {
-    "steady": ("mix", {"max_ratio": 0.5, "reference_decay": 0.9}),
-    "steady, no second backward pass": ("mix of l2_sp and l2", {}),
-    "pair, layer, average, Adam": (
-        "pair",
-        {
-            "weight": 0.1,
-            "granularity": "layer",
-            "reference_decay": 0.9,
-            "inner": optax.scale_by_adam(),
-        },
-    ),
-    "l2_sp, global": ("l2_sp", {"weight": 2.0}),
-    "pair, global": ("pair", {"weight": 0.5}),
-    "l2_sp, layer, cap": (
-        "l2_sp",
-        {"granularity": "layer", "on_conflict": "drop", "max_ratio": 0.5},
-    ),
+TWO_AXES = {  # each array over other axes than the next
+    "first": {"kernel": P("data", "model"), "bias": P("data")},
+    "second": {"kernel": P(None, "model"), "bias": P()},
 }
-TWO_GRADIENTS = ("pair", "mix")
 
 
 def specs(layout):
@@ -114,31 +98,20 @@ def losses(params, pretrained, data, layout, style):
     return values
 
 
-def optimizer(form, axis_name=None):
-    way, arguments = FORMS[form]
-    anchored = l2_sp(pretrained=network(1))
-    if way.startswith("mix"):
-        return optax.chain(
-            mix_regularizers(anchored, l2(), axis_name=axis_name),
-            dtnh_adamw(0.05, **arguments, axis_name=axis_name),
-        )
-    makers = [anchored] if way == "l2_sp" else []
-    return optax.chain(*makers, dtnh(**arguments, axis_name=axis_name), optax.sgd(0.2))
+def optimizer(axis_name=None):
+    """The steady rule, with a distillation penalty as one more regularizer."""
+    mix = mix_regularizers(l2_sp(pretrained=network(1)), l2(), axis_name=axis_name)
+    tx = dtnh_adamw(0.05, reference_decay=0.9, axis_name=axis_name)
+    return optax.chain(mix, tx)
 
 
-def make_step(form, layout, style, axis_name=None):
+def make_step(layout, style, axis_name=None):
     """``step(params, state, pretrained, data)``; in shard_map, of one device."""
-    tx = optimizer(form, axis_name)
+    tx = optimizer(axis_name)
 
     def step(params, state, pretrained, data):
-        def both(params):
-            return losses(params, pretrained, data, layout, style)
-
-        if FORMS[form][0] in TWO_GRADIENTS:
-            _, grads = pair_value_and_grad(both)(params)
-        else:
-            grads = jax.grad(lambda params: both(params)[0])(params)
-        updates, state = tx.update(grads, state, params)
+        _, pair = pair_value_and_grad(losses)(params, pretrained, data, layout, style)
+        updates, state = tx.update(pair, state, params)
         return optax.apply_updates(params, updates), state
 
     return step
@@ -171,27 +144,27 @@ def place(on, tree, where):
     return jax.tree.map(put, tree, where)
 
 
-def training(form, layout, style):
-    """A jitted step that gives up its arguments, and what to begin with, in place."""
+def training(layout, style):
+    """A jitted step that donates its arguments, and the placed start."""
     on = mesh(layout, style)
     params, pretrained = network(0), network(1)
-    tx = optimizer(form)
+    tx = optimizer()
     where = specs(layout), state_specs(tx, params, layout)
     rest = specs(layout), P("data")
     start = place(on, (params, jax.jit(tx.init)(params)), where)
     given = place(on, (pretrained, batch()), (rest[0], (P("data"), P("data"))))
     axis_name = SHARDED_OVER[layout] if style == "shard_map" else None
-    step = make_step(form, layout, style, axis_name)
+    step = make_step(layout, style, axis_name)
     if style == "shard_map":
         step = jax.shard_map(step, mesh=on, in_specs=(*where, *rest), out_specs=where)
     return jax.jit(step, donate_argnums=(0, 1)), start, given, on
 
 
-def alone(form, steps):
+def alone(steps):
     """The same training on one device."""
     params, pretrained = network(0), network(1)
-    state = jax.jit(optimizer(form).init)(params)
-    step = jax.jit(make_step(form, "data", "automatic"))
+    state = jax.jit(optimizer().init)(params)
+    step = jax.jit(make_step("data", "automatic"))
     for _ in range(steps):
         params, state = step(params, state, pretrained, batch())
     return params, state
@@ -205,3 +178,35 @@ def gradients(seed, integers=False):
     if integers:
         g, r = jax.tree.map(lambda x: np.round(8 * x), (g, r))
     return GradientPair(g, r)
+
+
+def project(layout, axis_name, where=None, check_vma=True, **options):
+    """``project_conflict`` in shard_map."""
+    where = where or specs(layout)
+    return jax.jit(
+        jax.shard_map(
+            functools.partial(project_conflict, axis_name=axis_name, **options),
+            mesh=mesh(layout, "shard_map"),
+            in_specs=(GradientPair(where, where),),
+            out_specs=where,
+            check_vma=check_vma,
+        )
+    )
+
+
+COLLECTIVE = re.compile(
+    r"= (\(.*?\)|\S+) "
+    r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-done)?\("
+)
+
+
+def collectives(text):
+    """The kind of each collective in HLO, and how many numbers are in its result.
+
+    An asynchronous collective is two instructions: "-start", which is passed over, and
+    "-done", whose result is the collective's.
+    """
+    for result, kind in COLLECTIVE.findall(text):
+        shapes = re.findall(r"\[([\d,]*)\]", re.sub(r"\{.*?\}", "", result))
+        counts = (math.prod(int(n) for n in x.split(",") if n) for x in shapes)
+        yield kind, sum(counts)
