@@ -13,8 +13,8 @@ from benchmarks.provenance import ROOT
 TITLE = "Tests on an accelerator"
 FILES = (
     *("projection", "transform", "reference", "regularizers", "mix", "alias"),
-    *("stacked", "inner", "descent", "independent_judge", "value_and_grad", "nnx"),
-    *("edges", "accumulate", "skip", "report", "loss_scaling", "penalties"),
+    *("sums", "stacked", "inner", "descent", "value_and_grad", "nnx"),
+    *("accumulate", "skip", "report", "penalties"),
 )
 SECONDS = 110
 OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")

@@ -1,4 +1,4 @@
-"""A long run: nothing is compiled again, drifts or wraps round."""
+"""Long runs: nothing is compiled again, drifts or wraps round."""
 
 import chex
 import jax
@@ -11,12 +11,16 @@ from dtnh_jax import (
     GradientPair,
     conflict_report,
     dtnh,
+    dtnh_adamw,
+    l2,
+    l2_sp,
+    mix_regularizers,
     multi_steps,
     skip_nonfinite,
     skip_report,
 )
 
-STEPS = 20_000
+STEPS = 100_000
 CHUNK = 1_000
 SKIPPED_EVERY = 1_000
 DECAY = 0.99
@@ -80,11 +84,33 @@ def test_counts_are_exact_and_the_average_stays_where_it_came_to_rest():
     chex.assert_trees_all_equal(reference, before.reference)
 
 
-def near_the_end(state):
-    """The state as it is two steps before an int32 has no room left."""
-    return jax.tree.map(
-        lambda x: jnp.full_like(x, LARGEST - 2) if x.dtype == jnp.int32 else x, state
-    )
+def test_the_steady_rule_finds_the_minimum_and_stays_there():
+    """With noisy gradients, of a quadratic loss whose minimum is not the anchor."""
+    minimum = jax.tree.map(jnp.ones_like, G)
+    tx = optax.chain(mix_regularizers(l2_sp(), l2(mask=True)), dtnh_adamw(1e-3))
+
+    def step(carry, _):
+        params, state, key = carry
+        key, noise = jax.random.split(key)
+        noise = optax.tree.random_like(noise, params)
+        grads = jax.tree.map(lambda w, to, e: w - to + e, params, minimum, noise)
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state, key), None
+
+    chunk = jax.jit(lambda carry: jax.lax.scan(step, carry, length=CHUNK)[0])
+    carry = PARAMS, tx.init(PARAMS), jax.random.key(0)
+    distances, lengths = [], []
+    for _ in range(STEPS // CHUNK):
+        carry = chunk(carry)
+        far = optax.tree.sub(carry[0], minimum)
+        distances.append(optax.tree.norm(far))
+        reference = optax.tree.get(carry[1], "DtnhState").reference
+        lengths.append(optax.tree.norm(reference))
+    start = optax.tree.norm(minimum)
+    print(distances[:6], distances[-6:], max(distances[len(distances)//2:]), lengths[:4], lengths[-4:], start)
+    half = len(distances) // 2
+    assert max(distances[half:]) < 0.3 * start
+    assert max(lengths[half:]) < 2 * max(lengths[2:half])
 
 
 @pytest.mark.parametrize("step", [0, 1], ids=["skipped", "counted"])
