@@ -13,12 +13,6 @@ def _promotion_as_users_have_it():
 
 
 @pytest.fixture(scope="session")
-def small():
-    """The smallest architecture, for images of 4x4 pixels and three classes."""
-    return small_task.SMALL
-
-
-@pytest.fixture(scope="session")
 def stripes():
     """60 images of 4x4 pixels whose class is the bright row."""
     return small_task.dataset()
