@@ -5,7 +5,8 @@ import pytest
 import small_task
 
 
-@pytest.fixture(autouse=True)
+# Of modules, so that it holds for their fixtures: JAX compiles anew for each setting.
+@pytest.fixture(autouse=True, scope="module")
 def _promotion_as_users_have_it():
     """Adam in Optax raises a float to an int32 power, which "strict" does not allow."""
     with jax.numpy_dtype_promotion("standard"):

@@ -28,7 +28,7 @@ CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 
 @pytest.fixture(scope="module", autouse=True)
 def _pieces_of_two_steps():
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "PIECE_BYTES", small_task.PIECE_BYTES)
         yield
 

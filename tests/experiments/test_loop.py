@@ -48,8 +48,7 @@ def pair():
 @pytest.fixture(scope="module")
 def fitted():
     """The task of `small_task`, with L2-SP and validation."""
-    with jax.numpy_dtype_promotion("standard"):
-        return fit(small_task.job())
+    return fit(small_task.job())
 
 
 def _penalty(name, params, start, images):
