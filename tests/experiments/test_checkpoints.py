@@ -272,14 +272,16 @@ def test_many_train_as_one_and_each_resumes_the_other(
 
 
 @pytest.mark.slow
-def test_two_processes_save_and_end_at_one_step_when_one_is_told_to(both, folder):
+def test_two_processes_save_and_end_at_one_step_when_one_is_told_to(
+    begin, both, folder
+):
     told = both(steps=2000, last={"after": (20, "SIGTERM")})
     words = r"^stopped at step (\d+) of 2000$"
     first, second = (re.findall(words, _ended(x, 130), re.MULTILINE) for x in told)
     assert first == second
     stopped = int(first[0])
     assert (folder / str(stopped // 2)).is_dir()
-    assert _result(folder, *both(steps=2000))[1] == stopped
+    assert _result(folder, begin(steps=2000))[1] == stopped
 
 
 def test_without_a_cluster_the_variables_are_asked_for(begin):
