@@ -126,6 +126,15 @@ def test_chosen_by_validation_and_never_by_test():
     assert best_of(read_cells(trials))[DIGITS, "l2/sum"].weight == 1.0
 
 
+def test_rows_of_the_figure():
+    demo = "l2-sp/sum", "l2-sp/layer", "l2/sum", "kd/sum", "l2-sp+l2/steady"
+    assert difference.lines((*demo, "kd+l2-sp+l2/steady")) == {
+        "l2-sp": ["l2-sp/sum", "l2-sp/layer", "l2-sp+l2/steady"],
+        "l2": ["l2/sum", "l2-sp+l2/steady"],
+        "kd": ["kd/sum", "kd+l2-sp+l2/steady"],
+    }
+
+
 def test_figures_show_the_numbers(monkeypatch, tmp_path):
     shown = _drawn(monkeypatch, tmp_path, RESULTS)
     assert [*shown] == ["difference.png", "conflict-l2-sp.png"]
