@@ -135,12 +135,15 @@ def test_check_sees_what_is_out_of_date(published, capsys):
     report(check=False)
     assert page.CHANGED in (folder.parent / "README.md").read_text()
     assert report(check=True) == (0, "")
-    told["standing"] = "foreign"
-    code, said = report(check=True)
-    assert code == 1
-    assert "not an ancestor" in said
     told["standing"] = "unknown"  # in a shallow clone either is fine, nothing else
     assert report(check=True)[0] == 0
+    told["standing"] = "foreign"
+    report(check=False)
+    code, said = report(check=True)
+    assert code == 1
+    assert "out of date" not in said
+    assert "not an ancestor" in said
+    told["standing"] = "unknown"
     record(complete=False).write(folder)
     code, said = report(check=True)
     assert code == 1
