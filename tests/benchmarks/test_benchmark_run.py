@@ -46,7 +46,7 @@ def test_a_cut_leaves_the_rows_so_far(monkeypatch, tmp_path):
     assert record.machine["jax"] == jax.__version__
 
 
-def test_a_quick_run_writes_nothing(monkeypatch, tmp_path, dirty):
+def test_a_quick_run_of_an_unclean_tree_writes_nothing(monkeypatch, tmp_path, dirty):
     monkeypatch.setattr(Cut, "measure", lambda quick: iter([[]]))
     monkeypatch.setattr("benchmarks.__main__.BENCHMARKS", {"step": Cut})
     run("step", quick=True, commit=None, folder=tmp_path)
@@ -59,10 +59,9 @@ def test_a_part_on_a_gpu_that_takes_too_long_is_cut(monkeypatch, tmp_path, capfd
     script.write_text("#!/bin/sh\ncase $3 in a) sleep 60;; b) exit 3;; esac\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    assert gpu.run([], {("a",): 0.2, ("c", "b"): 20, ("c",): 20}) == 1
+    assert gpu.run([], {("a",): 0.2, ("c", "b"): 20}) == 1
     said = capfd.readouterr().out.split()
-    assert said[::4] == ["cut:", "done:", "failed:", "done:"]
-    assert sum(gpu.PARTS.values()) < 600
+    assert said[::4] == ["cut:", "done:", "failed:"]
     assert {x for names in gpu.PARTS for x in names} <= {*TOGETHER, "gpu_tests"}
 
 

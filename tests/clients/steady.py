@@ -10,7 +10,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 RATE = 0.01
-WEIGHT = 1.0
 RATIO = 0.5
 DECAY = 0.99
 
@@ -40,7 +39,7 @@ class Adam:
 class Steady:
     """The direction of each step, for a vector of parameters that starts at ``w``."""
 
-    def __init__(self, w, layers, decayed, *, weight=WEIGHT, b2=0.999, new=()):
+    def __init__(self, w, layers, decayed, *, weight, b2=0.999, new=()):
         self.start, self.layers, self.decayed = w, layers, decayed
         self.weight, self.new = weight, list(new)
         self.adam, self.average = Adam(b2=b2), None  # of the updates before
@@ -55,21 +54,17 @@ class Steady:
             self.average = np.zeros_like(g)
         else:
             for layer in self.layers:
-                rest = kept(self.average[layer], r[layer], norm(u[layer]))
-                direction[layer] = turned(u[layer], rest)
+                direction[layer] = turned(u[layer], r[layer], self.average[layer])
         self.average = DECAY * self.average + (1 - DECAY) * u
         return direction
 
 
-def kept(m, r, length):
-    """Of ``r``, no longer than ``length``, what does not oppose ``m``; at most half."""
+def turned(u, r, m):
+    """``u`` plus what of ``r`` does not oppose ``m``, at most half as long as ``u``."""
+    length = norm(u)
     r = shortened(r, length)
-    return shortened(r - min(0, m @ r) / (m @ m) * m, RATIO * length)
-
-
-def turned(u, r):
-    """``u`` turned by ``r``, and not longer."""
-    return shortened(u + r, norm(u))
+    rest = shortened(r - min(0, m @ r) / (m @ m) * m, RATIO * length)
+    return shortened(u + rest, length)
 
 
 def shortened(v, longest):
@@ -101,14 +96,7 @@ def decayed_of(params, decays=lambda path, x: x.ndim > 1):
 
 
 def train(
-    start,
-    grads,
-    *,
-    rule=Steady,
-    layers=None,
-    decayed=None,
-    rates=(RATE,) * 5,
-    **options,
+    start, grads, *, weight, layers=None, decayed=None, rates=(RATE,) * 5, **options
 ):
     """The parameters after one step per rate.
 
@@ -116,17 +104,17 @@ def train(
       start: a pytree of parameters, and a plain one: nested dicts or lists of arrays.
       grads: a function of parameters and the number of the step. It returns the
         gradient of the loss, or a tuple, with those of penalties after it.
-      rule: makes directions, as ``Steady`` does.
+      weight: of the regularizer; 0 leaves Adam alone.
       layers: lists of positions, by default those of ``layers_of``.
       decayed: a boolean for each number, by default those of ``decayed_of``.
       rates: the learning rate of each step.
-      **options: of the rule.
+      **options: of ``Steady``.
     """
     w, unravel = ravel_pytree(start)
     w, dtype = np.asarray(w, np.float64), w.dtype
     layers = list(layers_of(start).values()) if layers is None else layers
     decayed = decayed_of(start) if decayed is None else decayed
-    direction = rule(w, layers, decayed, **options)
+    direction = Steady(w, layers, decayed, weight=weight, **options)
     for t, rate in enumerate(rates):
         trees = grads(unravel(jnp.asarray(w, dtype)), t)
         trees = trees if isinstance(trees, tuple) else (trees,)
@@ -139,7 +127,7 @@ def check(actual, start, grads, **options):
     """The trainer's parameters are those of the rule, and not those of Adam alone."""
     before, actual = (np.asarray(ravel_pytree(x)[0]) for x in (start, actual))
     expected, plain = (
-        train(start, grads, weight=weight, **options) for weight in (WEIGHT, 0)
+        train(start, grads, weight=weight, **options) for weight in (1, 0)
     )
     moved = norm(expected - before)
     assert norm(plain - expected) > 0.1 * moved

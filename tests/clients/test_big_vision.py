@@ -87,12 +87,6 @@ def train(tx, gradients):
     return params, opt
 
 
-def clipped(tree, limit=1.0):
-    norm = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(tree)))
-    assert norm > limit
-    return jax.tree.map(lambda x: x * limit / norm, tree)
-
-
 def test_parameters(scope):
     params, opt = train(make(scope["config"]), jax.grad(loss))
     assert list(dtnh_jax.conflict_report(opt)) == ["body", "head"]
@@ -100,8 +94,16 @@ def test_parameters(scope):
     embed = start.pop("embed")
     assert (params.pop("embed")["kernel"] == embed["kernel"]).all()
 
+    @jax.jit
+    def clipped(trained):
+        found = jax.grad(lambda w: loss({"embed": embed, **w}))(trained)
+        norm = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(found)))
+        return jax.tree.map(lambda x: x / norm, found), norm
+
     def grads(trained, t):
-        return clipped(jax.grad(lambda w: loss({"embed": embed, **w}))(trained))
+        found, norm = clipped(trained)
+        assert norm > 1
+        return found
 
     rates = [scope["config"].lr * float(FALLING(t)) for t in range(5)]
     steady.check(params, start, grads, rates=rates, b2=0.95)
@@ -126,15 +128,8 @@ def test_distillation(scope):
     params, _ = train(tx, pair)
     rates = [float(rate(t)) for t in range(5)]
 
+    @jax.jit
     def grads(w, t):
         return jax.grad(loss)(w), jax.grad(penalty)(w)
 
     steady.check(params, init(jax.random.key(1)), grads, rates=rates)
-
-
-def test_the_masks_of_make_refuse_pairs(scope):
-    params = init(jax.random.key(1))
-    tx = make(scope["config"])
-    pair = dtnh_jax.GradientPair(params, params)
-    with pytest.raises(ValueError, match="structure"):
-        tx.update(pair, tx.init(params), params)

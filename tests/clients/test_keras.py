@@ -48,9 +48,3 @@ def test_distillation(scope):
     grads = jax.jacrev(lambda params, t: losses(scope, params, t))
     start, actual = variables(scope["network"]()), variables(scope["student"])
     steady.check(actual, start, grads, layers=layers(scope))
-
-
-def test_without_labels_init_warns_that_there_are_no_layers(scope):
-    tx = dtnh_jax.dtnh_adamw(1e-2)
-    with pytest.warns(UserWarning, match="the 2 matrices at the root"):
-        tx.init(variables(scope["model"]))

@@ -147,9 +147,3 @@ def test_distillation(scope):
         )
 
     check(*train(tx, update), both)
-
-
-def test_a_frozen_part_in_stacked_is_an_error(scope):
-    tx = scope["Steady"]().create(RATE)
-    with pytest.raises(ValueError, match=r"entry at .*img.* matches nothing"):
-        tx.init({"PaliGemma": {"llm": {"layers": {"kernel": jnp.ones((3, 8, 8))}}}})

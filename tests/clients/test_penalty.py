@@ -23,12 +23,17 @@ def test_a_maker_is_one_more_member_of_the_mix():
         labels = (jnp.arange(12) + t) % 3
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    params, state = start, tx.init(start)
-    for t in range(5):
+    @jax.jit
+    def step(params, state, t):
         updates, state = tx.update(jax.grad(loss)(params, t), state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), state
 
+    @jax.jit
     def grads(params, t):
         return jax.grad(loss)(params, t), jax.grad(penalty)(params)
+
+    params, state = start, tx.init(start)
+    for t in range(5):
+        params, state = step(params, state, t)
 
     steady.check(params, start, grads)

@@ -7,6 +7,7 @@ import orbax.checkpoint as ocp
 import page
 import pytest
 import steady
+from flax import nnx
 
 
 @pytest.fixture(scope="module")
@@ -14,96 +15,63 @@ def scope():
     return page.run("Tunix")
 
 
-@pytest.fixture
-def nnx():
-    from flax import nnx
-
-    return nnx
-
-
-def dicts(nnx, model, kind):
+def dicts(model, kind=nnx.Param):
     return nnx.to_pure_dict(nnx.state(model, kind))
 
 
-def on_dicts(scope, nnx, model, kind=None, name="loss_fn", batches="batches"):
-    """A function of the section, on plain dicts in place of the model's variables."""
-    graph, moving, fixed = nnx.split(model, kind or nnx.Param, ...)
-    fun, batches = scope[name], scope[batches]
+def check(actual, start, fun, batches, *, kind=nnx.Param, gradient=jax.grad, **options):
+    """``fun`` is a function of the section; the step has the mean over its batches."""
+    graph, moving, fixed = nnx.split(start, kind, ...)
 
     def values(params, t):
         state = jax.tree.map(lambda x: x, moving)
         nnx.replace_by_pure_dict(state, params)
-        return fun(nnx.merge(graph, state, fixed, copy=True), **batches[t])
+        model = nnx.merge(graph, state, fixed, copy=True)
+        found = [fun(model, **batch) for batch in batches[t]]
+        return jax.tree.map(lambda *x: sum(x) / len(x), *found)
 
-    return values
-
-
-def test_full(scope, nnx):
-    start = scope["LanguageModel"](nnx.Rngs(0))
-    loss = on_dicts(scope, nnx, start)
-    steady.check(
-        dicts(nnx, scope["model"], nnx.Param),
-        dicts(nnx, start, nnx.Param),
-        jax.grad(loss),
-    )
+    steady.check(dicts(actual, kind), dicts(start, kind), gradient(values), **options)
 
 
-def fresh_lora(scope, nnx):
-    return scope["qwix"].apply_lora_to_model(
+def test_full(scope):
+    start, batches = scope["LanguageModel"](nnx.Rngs(0)), scope["batches"]
+    check(scope["model"], start, scope["loss_fn"], [[x] for x in batches])
+
+
+def test_lora(scope):
+    batches = scope["batches"]
+    start = scope["qwix"].apply_lora_to_model(
         scope["LanguageModel"](nnx.Rngs(0)),
         scope["qwix"].LoraProvider(module_path="hidden|out", rank=2, alpha=2.0),
-        scope["batches"][0]["tokens"],
+        batches[0]["tokens"],
         rngs=nnx.Rngs(1),
     )
-
-
-def test_lora(scope, nnx):
-    start = fresh_lora(scope, nnx)
-    loss = on_dicts(scope, nnx, start, nnx.LoRAParam)
-    steady.check(
-        dicts(nnx, scope["lora"], nnx.LoRAParam),
-        dicts(nnx, start, nnx.LoRAParam),
-        jax.grad(loss),
-    )
+    found, each = scope["lora"], [[x] for x in batches]
+    check(found, start, scope["loss_fn"], each, kind=nnx.LoRAParam)
     frozen = nnx.All(nnx.Param, nnx.Not(nnx.LoRAParam))
-    chex.assert_trees_all_equal(
-        dicts(nnx, scope["lora"], frozen), dicts(nnx, start, frozen)
-    )
+    chex.assert_trees_all_equal(dicts(found, frozen), dicts(start, frozen))
 
 
-def test_accumulation(scope, nnx):
+def test_accumulation(scope):
     start, model = (scope["LanguageModel"](nnx.Rngs(0)) for _ in range(2))
     config = scope["TrainingConfig"](
         eval_every_n_steps=100, gradient_accumulation_steps=2
     )
     trainer = scope["PeftTrainer"](model, scope["tx"], config)
-    trainer.with_loss_fn(scope["loss_fn"]).train(scope["batches"][:4])
-    loss = on_dicts(scope, nnx, start)
-
-    def mean_loss(params, t):
-        return (loss(params, 2 * t) + loss(params, 2 * t + 1)) / 2
-
-    steady.check(
-        dicts(nnx, model, nnx.Param),
-        dicts(nnx, start, nnx.Param),
-        jax.grad(mean_loss),
-        rates=[steady.RATE] * 2,
-    )
+    batches = scope["batches"]
+    trainer.with_loss_fn(scope["loss_fn"]).train(batches[:4])
+    pairs = batches[:2], batches[2:4]
+    check(model, start, scope["loss_fn"], pairs, rates=[steady.RATE] * 2)
 
 
-def test_distillation(scope, nnx):
-    start = scope["LanguageModel"](nnx.Rngs(0))
-    both = on_dicts(scope, nnx, start, name="losses", batches="taught")
-    steady.check(
-        dicts(nnx, scope["student"], nnx.Param),
-        dicts(nnx, start, nnx.Param),
-        jax.jacrev(both),
-    )
+def test_distillation(scope):
+    start, batches = scope["LanguageModel"](nnx.Rngs(0)), scope["taught"]
+    each = [[x] for x in batches]
+    check(scope["student"], start, scope["losses"], each, gradient=jax.jacrev)
 
 
-def test_a_resumed_run_keeps_the_pretrained_parameters(scope, nnx, tmp_path):
+def test_a_resumed_run_keeps_the_pretrained_parameters(scope, tmp_path):
     """The anchor is in the optimizer's state, which Tunix saves with the model."""
-    make, kind = scope["LanguageModel"], nnx.Param
 
     def run(model, steps):
         config = scope["TrainingConfig"](
@@ -115,10 +83,8 @@ def test_a_resumed_run_keeps_the_pretrained_parameters(scope, nnx, tmp_path):
         trainer = scope["PeftTrainer"](model, scope["tx"], config)
         trainer.with_loss_fn(scope["loss_fn"]).train(scope["batches"])
 
-    run(make(nnx.Rngs(0)), 3)
-    model = make(nnx.Rngs(9))  # other random numbers, as in a new process
+    run(scope["LanguageModel"](nnx.Rngs(0)), 3)
+    model = scope["LanguageModel"](nnx.Rngs(9))  # other numbers, as in a new process
     run(model, 5)
-    chex.assert_trees_all_close(
-        dicts(nnx, model, kind), dicts(nnx, scope["model"], kind), rtol=1e-6
-    )
+    chex.assert_trees_all_close(dicts(model), dicts(scope["model"]), rtol=1e-6)
     assert jnp.isfinite(model.out.kernel[...]).all()

@@ -5,17 +5,12 @@ import pytest
 import small_task
 
 
-@pytest.fixture(autouse=True)
+# Of modules, so that it holds for their fixtures: JAX compiles anew for each setting.
+@pytest.fixture(autouse=True, scope="module")
 def _promotion_as_users_have_it():
     """Adam in Optax raises a float to an int32 power, which "strict" does not allow."""
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-@pytest.fixture(scope="session")
-def small():
-    """The smallest architecture, for images of 4x4 pixels and three classes."""
-    return small_task.SMALL
 
 
 @pytest.fixture(scope="session")

@@ -92,8 +92,8 @@ def main(
       folder, result: see above; the step from which it began is in the file too.
       layout, join: over which devices and processes.
       before: arguments of ``kill_before``.
-      after: a step, and what then happens: ``"SIGTERM"``, ``"now"`` to be killed as its
-        checkpoint is written, ``"SIGKILL"`` when the last checkpoint is complete.
+      after: a step, and the signal that then comes: ``"SIGTERM"``, or ``"SIGKILL"``
+        once the last checkpoint is complete.
       steps: updates.
     """
     jobs.PIECE_BYTES, devices.SPLIT_FROM = PIECE_BYTES, 1
@@ -111,7 +111,7 @@ def main(
         saved = Path(folder) / str((step - step % 4) // 2)
         while after[1] == "SIGKILL" and not saved.exists():
             time.sleep(0.001)
-        os.kill(os.getpid(), getattr(signal, after[1].replace("now", "SIGKILL")))
+        os.kill(os.getpid(), getattr(signal, after[1]))
 
     over = devices.layout(layout)
     with Checkpoints(Path(folder), {"task": "stripes"}) as checkpoints:

@@ -1,7 +1,6 @@
 """The loop against Optax by hand, and what must not change a result."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,10 @@ SPEC, RECIPE = small_task.SMALL, small_task.RECIPE
 SHORT = dataclasses.replace(RECIPE, steps=20)
 
 _replace = dataclasses.replace
-_same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+
+
+def _same(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def _close(found, expected, rtol=1e-5):
@@ -46,8 +48,7 @@ def pair():
 @pytest.fixture(scope="module")
 def fitted():
     """The task of `small_task`, with L2-SP and validation."""
-    with jax.numpy_dtype_promotion("standard"):
-        return fit(small_task.job())
+    return fit(small_task.job())
 
 
 def _penalty(name, params, start, images):
@@ -55,11 +56,6 @@ def _penalty(name, params, start, images):
         found, wanted = (SPEC.build(x).features(images) for x in (params, start))
         squares = sum(jnp.sum((found[k] - wanted[k]) ** 2) for k in found)
         return 0.5 * FEATURE_SCALE * squares / len(images)
-    if name == "l2/sum":
-        kernels = [x for x in jax.tree.leaves(params) if x.ndim > 1]
-        return 0.5 * sum(jnp.sum(x**2) for x in kernels)
-    if name == "plain":
-        return 0.0
     head = sum(jnp.sum(x**2) for x in jax.tree.leaves(params["head"]))
     moved = optax.tree.sub(params, start)
     body = sum(jnp.sum(x**2) for k in moved if k != "head" for x in moved[k].values())
@@ -68,12 +64,7 @@ def _penalty(name, params, start, images):
 
 @pytest.mark.parametrize(
     ("name", "optimizer"),
-    [
-        pytest.param("plain", "adam", marks=pytest.mark.slow),
-        pytest.param("l2/sum", "adam", marks=pytest.mark.slow),
-        pytest.param("l2-sp/sum", "sgd", marks=pytest.mark.slow),
-        ("kd/sum", "sgd"),
-    ],
+    [("kd/sum", "sgd"), pytest.param("l2-sp/sum", "adam", marks=pytest.mark.slow)],
 )
 def test_a_run_is_what_plain_optax_does_with_loss_plus_penalty(pair, name, optimizer):
     recipe = _replace(SHORT, optimizer=optimizer, falls_at=0.5)
@@ -88,18 +79,18 @@ def test_a_run_is_what_plain_optax_does_with_loss_plus_penalty(pair, name, optim
     state, losses = tx.init(params), []
 
     @jax.jit
-    def value_and_grad(params, images, labels):
+    def step(params, state, images, labels):
         def total(params):
             loss = cross_entropy(networks.logits(SPEC.build(params), images), labels)
             return loss + 0.5 * _penalty(name, params, start, images), loss
 
-        return jax.value_and_grad(total, has_aux=True)(params)
+        (_, loss), grads = jax.value_and_grad(total, has_aux=True)(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, loss
 
     for rows in batch_order(job.keys[seed], jnp.asarray(job.train[seed]), recipe):
         batch = job.dataset.images[rows], job.dataset.labels[rows]
-        (_, loss), grads = value_and_grad(params, *batch)
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state, loss = step(params, state, *batch)
         losses.append(loss)
     _close(_seed(found.params, seed), params)
     _close(found.trace.loss[seed], np.array(losses))
@@ -107,12 +98,14 @@ def test_a_run_is_what_plain_optax_does_with_loss_plus_penalty(pair, name, optim
 
 def test_a_seed_does_not_depend_on_the_others(fitted):
     job = small_task.job()
+    second = np.array([1, 1])
     params, train, keys = jax.tree.map(
-        lambda x: x[1:], (job.params, job.train, job.keys)
+        lambda x: x[second], (job.params, job.train, job.keys)
     )
-    alone = fit(_replace(job, params=params, train=train, keys=keys, validation=None))
-    _close(alone.trace.loss[0], fitted.trace.loss[1], 1e-4)
-    _close(_seed(alone.opt_state, 0), _seed(fitted.opt_state, 1), 1e-4)
+    twice = fit(_replace(job, params=params, train=train, keys=keys))
+    for seed in (0, 1):
+        _close(twice.trace.loss[seed], fitted.trace.loss[1])
+        _close(_seed(twice.opt_state, seed), _seed(fitted.opt_state, 1))
     assert not np.allclose(*fitted.trace.loss, rtol=1e-2)
     _same(fit(job), fitted)
     _same(job.params, small_task.params())  # although `fit` reuses memory
@@ -144,15 +137,20 @@ def test_the_best_on_validation_is_kept_the_first_of_equals(fitted, pair, monkey
     curve = fitted.validation.mean(axis=1)
     assert loop._best(np.array([[0.5, 0.7], [0.6, 0.8], [0.7, 0.7], 2 * [np.nan]])) == 1
     assert fitted.step == 4 + 4 * int(np.argmax(curve)) < 40
-    job = small_task.job(steps=fitted.step)
-    _close(fit(_replace(job, validation=None)).params, fitted.params)
+    job, after = small_task.job(), {}
+
+    def live(done, progress):
+        after[done] = jax.tree.map(np.array, progress.state.params)
+
+    fit(job, live=live)
+    _same(after[fitted.step], fitted.params)
     monkeypatch.setattr(evaluate, "BATCH", 5)
     at = job.dataset, job.validation
     shares = evaluate.probabilities(SPEC, fitted.params, *at)
     _close(evaluate.right(shares, *at), fitted.validation[fitted.step // 4 - 1])
-    network = SPEC.build(_seed(fitted.params, 1))
+    logits = jax.jit(lambda params, x: networks.logits(SPEC.build(params), x))
     images = job.dataset.images[job.validation[1]]
-    _close(shares[1], jax.nn.softmax(networks.logits(network, images)))
+    _close(shares[1], jax.nn.softmax(logits(_seed(fitted.params, 1), images)))
 
 
 @pytest.mark.parametrize("where", ["images", "rate"])
@@ -170,11 +168,10 @@ def test_a_run_that_diverges_stops_and_says_where(pair, where):
 
 
 def test_a_cell_without_validation_trains_to_the_end(pair):
-    pair = _replace(pair, target=_replace(pair.target, validation=None))
-    job = pair.job(method("kd/layer"), 0.5, _replace(RECIPE, steps=200))
-    record = cell.train(job, pair.target)
-    assert (record["step"], len(record["accuracy"])) == (200, 2)
-    assert np.mean(record["accuracy"]) > 70
+    job = _replace(small_task.job(), validation=None)
+    record = cell.train(job, _replace(pair.target, validation=None))
+    assert (record["step"], len(record["accuracy"])) == (40, 2)
+    assert np.mean(record["accuracy"]) > 60
     assert len(record["loss"]) == cell.POINTS == len(record["pull"])
     assert record["groups"] == ["conv1", "conv2", "conv3", "dense", "head"]
     assert 0 < record["conflict_rate"] < 1
@@ -196,7 +193,8 @@ def test_random_crops_are_parts_mirrored_or_not():
     # Every pixel has a number of its own.
     image = np.arange(6 * 7, dtype=np.int32).reshape(1, 6, 7, 1)
     images = jnp.broadcast_to(jnp.asarray(image), (200, 6, 7, 1))
-    crops = np.asarray(augment.random_crops(jax.random.key(0), images, 4))
+    random_crops = jax.jit(augment.random_crops, static_argnames="side")
+    crops = np.asarray(random_crops(jax.random.key(0), images, side=4))
     corners, mirrored = set(), 0
     for crop in crops[..., 0]:
         flipped = crop[0, 0] > crop[0, -1]
@@ -215,7 +213,7 @@ def test_crops_do_not_change_the_order_of_the_images(pair):
 
     def run(images, crop):
         dataset = _replace(pair.target.dataset, images=np.float32(images))
-        job = pair.job(method("plain"), None, _replace(SHORT, crop=crop))
+        job = pair.job(method("plain"), None, _replace(RECIPE, crop=crop))
         return fit(_replace(job, dataset=dataset))
 
     labels = pair.target.dataset.labels[:, None, None, None]
@@ -243,7 +241,8 @@ def test_channel_weights_follow_from_the_loss_without_each_channel(pair):
     rows = target.train[seed]
     images, labels = target.dataset.images[rows], target.dataset.labels[rows]
     own = _seed(pair.params, seed)
-    own = {**own, "head": delta._trained_head(SPEC, own, images, labels)}
+    trained = jax.jit(lambda own: delta._trained_head(SPEC, own, images, labels))
+    own = {**own, "head": trained(own)}
 
     @jax.jit
     def loss(params):

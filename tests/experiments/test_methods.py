@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from dtnh_jax import GradientPair, dtnh_adamw, dtnh_sgd, l2, l2_sp, mix_regularizers
-from experiments import configs
 from experiments.errors import InputError
 from experiments.methods import HEAD_DECAY, REGULARIZERS, RULES, Method, method
 from experiments.recipe import Recipe
@@ -15,13 +14,13 @@ from experiments.recipe import Recipe
 RATE, WEIGHT = 0.1, 3.0
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("names", [*REGULARIZERS, "l2-sp+l2", "kd+l2-sp+l2"])
-def test_a_name_says_regularizers_and_rule(names, rule):
-    found = method(f"{names}/{rule}")
-    assert found == Method(tuple(names.split("+")), RULES[rule])
-    assert found.distills == ("kd" in names or "delta" in names)
-    assert found.label.endswith(f", {RULES[rule].label}")
+@pytest.mark.parametrize("names", [*REGULARIZERS, "kd+l2-sp+l2"])
+def test_a_name_says_regularizers_and_rule(names):
+    for rule, meant in RULES.items():
+        found = method(f"{names}/{rule}")
+        assert found == Method(tuple(names.split("+")), meant)
+        assert found.distills == ("kd" in names or "delta" in names)
+        assert found.label.endswith(f", {meant.label}")
 
 
 @pytest.mark.parametrize(
@@ -40,12 +39,6 @@ def test_a_bad_name_is_refused_with_what_is_known(name, message):
     assert message in str(refused.value)
 
 
-def test_the_methods_of_all_studies_are_known_and_differ():
-    for name in configs.names():
-        names = configs.study(name).methods
-        assert len({method(each) for each in names}) == len(names)
-
-
 def _trees(count):
     """Parameters, or gradients, with a head; the same each time."""
     keys = jax.random.split(jax.random.key(1), count)
@@ -60,9 +53,9 @@ def _trees(count):
 
 def _run(tx, given, start):
     """The parameters after a few updates."""
-    params, state = start, tx.init(start)
+    params, state, update = start, tx.init(start), jax.jit(tx.update)
     for grads in given:
-        updates, state = tx.update(grads, state, params)
+        updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
     return params
 
@@ -78,10 +71,11 @@ LIBRARY = {
 }
 
 
-@pytest.mark.parametrize("optimizer", LIBRARY)
-@pytest.mark.parametrize("name", ["l2-sp+l2/steady", "kd+l2-sp+l2/steady"])
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("l2-sp+l2/steady", "sgd"), ("kd+l2-sp+l2/steady", "adam")]
+)
 def test_steady_is_the_default_of_the_library(name, optimizer):
-    start, *gradients = _trees(9)
+    start, *gradients = _trees(7)
     if method(name).distills:
         gradients = list(map(GradientPair, gradients[::2], gradients[1::2]))
     anchored = l2_sp(beta=HEAD_DECAY, new={"head": True})
@@ -89,8 +83,6 @@ def test_steady_is_the_default_of_the_library(name, optimizer):
     expected = _run(library, gradients, start)
     found = _run(_ours(name, optimizer), gradients, start)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-5), found, expected)
-    other = _run(_ours(name.replace("steady", "layer"), optimizer), gradients, start)
-    assert not np.allclose(other["body"]["kernel"], expected["body"]["kernel"], 1e-3)
 
 
 def test_frozen_trains_the_head_alone():

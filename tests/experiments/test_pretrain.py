@@ -62,13 +62,13 @@ def test_what_determines_the_networks_makes_another_entry(call, stripes, tmp_pat
     assert 0 < np.abs(moved).max() < 0.02
 
 
-@pytest.mark.parametrize("damage", [b"", None])
-def test_a_damaged_entry_is_reported_and_remade(call, tmp_path, damage):
+def test_a_damaged_entry_is_reported_and_remade(call, tmp_path):
     made, _ = call()
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    remade, said = call()
-    assert f"warning: remaking damaged cache entry {path.name}" in said
-    _same(remade, made)
-    assert path.read_bytes() == whole
+    for damaged in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        remade, said = call()
+        assert f"warning: remaking damaged cache entry {path.name}" in said
+        _same(remade, made)
+        assert path.read_bytes() == whole

@@ -151,10 +151,9 @@ def test_figures_show_the_numbers(monkeypatch, tmp_path):
     assert heat.get_ylim() == (1.5, -0.5)
 
 
-@pytest.mark.parametrize("name", ["demo", "never-hurt"])
-def test_figures_are_whole(monkeypatch, tmp_path, name):
+def test_figures_are_whole(monkeypatch, tmp_path):
     draws = headline.draw, difference.draw, conflict.draw
-    shown = _drawn(monkeypatch, tmp_path, measured(name), draws)
+    shown = _drawn(monkeypatch, tmp_path, measured("never-hurt"), draws)
     for figure in shown.values():
         inside = figure.bbox.padded(1)
         for text in figure.findobj(Text):
@@ -162,7 +161,6 @@ def test_figures_are_whole(monkeypatch, tmp_path, name):
                 box = text.get_window_extent()
                 assert inside.contains(*box.min), text
                 assert inside.contains(*box.max), text
-                assert text.get_bbox_patch() is None, text
                 assert "mathdefault" not in text.get_text(), text
     assert "λ = 1," in shown["conflict-kd.png"].axes[0].get_title()
 

@@ -9,16 +9,6 @@ import pytest
 
 import dtnh_jax
 
-# A process of its own, as the tests have imported much themselves; from the present
-# folder nothing is to be found.
-LOADED = "import sys, {}; print(*sys.modules, sep='\\n')"
-
-
-def loaded_by(module):
-    command = [sys.executable, "-P", "-c", LOADED.format(module)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines())
-
 
 def test_version():
     assert importlib.metadata.version("dtnh_jax") == dtnh_jax.__version__
@@ -34,7 +24,13 @@ def test_all_is_sorted_and_there(module):
 
 def test_importing_loads_nothing_beyond_optax():
     """Neither Flax nor anything of the extras, whose import takes seconds."""
-    more = loaded_by("dtnh_jax") - loaded_by("optax")
+    # A process of its own, as the tests have imported much themselves; from the present
+    # folder nothing is to be found.
+    code = "import sys, optax; old = {*sys.modules}; import dtnh_jax; "
+    code += "print(*{*sys.modules} - old)"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    more = set(done.stdout.split())
     assert "dtnh_jax" in more
     assert [name for name in more if name.partition(".")[0] != "dtnh_jax"] == []
     assert "dtnh_jax.nnx" not in more

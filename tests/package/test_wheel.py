@@ -49,15 +49,6 @@ def dist(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sdist(dist):
-    """The names in the sdist, below its one folder."""
-    (path,) = dist.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    return names
-
-
-@pytest.fixture(scope="module")
 def wheel(dist):
     (path,) = dist.glob("*.whl")
     return path
@@ -72,15 +63,14 @@ def git(*arguments, **options):
     return done.stdout.splitlines()
 
 
-def test_sdist_holds_every_file_of_the_repository(sdist):
-    """So that ``make test`` can run in it."""
+def test_sdist_holds_the_repository_and_nothing_that_git_ignores(dist):
+    """So that ``make test`` can run in it; neither runs nor data nor caches."""
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        sdist = {name.partition("/")[2] for name in archive.getnames()}
     tracked = [name for name in git("ls-files") if (ROOT / name).exists()]
     released = {name for name in tracked if not name.startswith(NOT_RELEASED)}
     assert released - sdist == set()
-
-
-def test_sdist_holds_nothing_that_git_ignores(sdist):
-    """Neither runs nor data nor caches."""
     assert git("check-ignore", "--stdin", "--no-index", input="\n".join(sdist)) == []
 
 
@@ -94,22 +84,10 @@ def test_wheel_holds_the_library_alone(wheel):
     assert set(zipfile.ZipFile(wheel).namelist()) == expected
 
 
-@pytest.fixture(scope="module")
-def metadata(wheel):
-    name = f"dtnh_jax-{dtnh_jax.__version__}.dist-info/METADATA"
-    return Parser().parsestr(zipfile.ZipFile(wheel).read(name).decode())
-
-
-def test_metadata(metadata):
-    assert metadata["Name"] == "dtnh-jax"
-    assert metadata["Version"] == dtnh_jax.__version__
-    assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata["Description-Content-Type"] == "text/markdown"
-    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-
-
-def test_description_leads_nowhere_that_the_index_does_not_know(metadata):
+def test_description_leads_nowhere_that_the_index_does_not_know(wheel):
     """Neither a path in the repository nor an image from there."""
+    name = f"dtnh_jax-{dtnh_jax.__version__}.dist-info/METADATA"
+    metadata = Parser().parsestr(zipfile.ZipFile(wheel).read(name).decode())
     description = metadata.get_payload()
     assert description.strip().startswith("# dtnh_jax")
     assert re.findall(r"\]\((?!https?:)[^)]*\)", description) == []

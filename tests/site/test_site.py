@@ -1,7 +1,11 @@
 """The built documentation in a browser: every page, at a desk and on a phone."""
 
+import functools
+import http.server
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 pytest.importorskip("playwright.sync_api")
 
 from page_checks import faults, watch
+from playwright.sync_api import sync_playwright
 
 import dtnh_jax.nnx
 
@@ -26,19 +31,48 @@ PAGES = sorted(
 )
 # In pixels: of a browser at a desk, and of a phone.
 WIDTHS = {"desk": 1200, "phone": 390}
-SIDEBAR = ".sidebar-tree a.reference.internal"
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address(serve, tmp_path_factory):
+def browser():
+    """Chromium as the system has it: Playwright's own would have to be downloaded."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
+    with sync_playwright() as found:
+        browser = found.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        del format, args
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
     """Where the documentation is served, as it is built from what stands here now."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", DOCS, folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return serve(folder)
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def context(browser):
+    """A browser that has seen nothing yet."""
+    with browser.new_context() as context:
+        context.set_default_timeout(20_000)
+        yield context
 
 
 @pytest.fixture
@@ -53,36 +87,21 @@ def page(context, problems):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page(page, problems, address, name, tmp_path):
-    """Nothing fails, every image and formula is drawn, and nothing sticks out.
-
-    The screenshots are for you to look at.
-    """
+def test_page(page, problems, address, name):
+    """Nothing fails, every image and formula is drawn, and nothing sticks out."""
     page.goto(address + name)
     found = {}
     for device, width in WIDTHS.items():
         page.set_viewport_size({"width": width, "height": 844})
         found[device] = faults(page)
-        page.screenshot(path=tmp_path / f"{device}.png", full_page=True)
     assert {**found, "problems": problems} == {"desk": [], "phone": [], "problems": []}
 
 
 def test_sidebar_leads_to_every_page(page, address):
     page.goto(address)
-    links = page.locator(SIDEBAR).evaluate_all("links => links.map(a => a.href)")
-    assert {*links, f"{address}index.html"} == {address + name for name in PAGES}
-
-
-def test_links_of_the_sidebar(page, problems, address):
-    page.goto(address)
-    names = [link.inner_text() for link in page.locator(SIDEBAR).all()]
-    shown = [name for name in names if name]  # those of closed sections are not
-    assert shown
-    for name in shown:
-        page.locator(SIDEBAR).get_by_text(name, exact=True).click()
-        assert page.locator(".sidebar-tree .current-page > a").inner_text() == name
-        assert page.locator("h1").inner_text()
-    assert problems == []
+    links = page.locator(".sidebar-tree a.reference.internal")
+    found = links.evaluate_all("links => links.map(a => a.href)")
+    assert {*found, f"{address}index.html"} == {address + name for name in PAGES}
 
 
 def test_search(page, problems, address):
@@ -92,20 +111,4 @@ def test_search(page, problems, address):
     page.locator("ul.search a").first.click()
     page.wait_for_url(lambda url: "search.html" not in url)
     assert "granularity" in page.locator("article").inner_text()
-    assert problems == []
-
-
-def test_menu_on_a_phone(page, problems, address):
-    page.set_viewport_size({"width": WIDTHS["phone"], "height": 844})
-    page.goto(address)
-    link = page.locator(SIDEBAR).first
-    drawer = page.locator(".sidebar-drawer")
-    assert drawer.bounding_box()["x"] < 0
-    page.locator("header label[for=__navigation]").click()
-    page.wait_for_function(
-        "e => e.getBoundingClientRect().x === 0", arg=drawer.element_handle()
-    )
-    name = link.inner_text()
-    link.click()
-    assert page.locator(".sidebar-tree .current-page > a").text_content() == name
     assert problems == []

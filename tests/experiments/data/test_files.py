@@ -27,7 +27,7 @@ def test_every_kind_gives_the_same_files(tmp_path, pack, unpack, kind):
 
 
 @pytest.mark.parametrize("name", ["../x.jpg", "a/../../x", "/etc/x", "C:/x", "..\\x"])
-@pytest.mark.parametrize("kind", ["x.zip", "x.tar", "x.tar.gz"])
+@pytest.mark.parametrize("kind", ["x.zip", "x.tar"])
 def test_names_that_lead_out_are_refused(tmp_path, pack, unpack, kind, name):
     name = name if kind == "x.zip" else name.replace("\\", "/")
     path = pack(tmp_path / kind, {"a/fine.jpg": b"", name: b""})
@@ -48,7 +48,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, unpack, kind):
         unpack(tmp_path / "x.tar")
 
 
-@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.xz", "x.zip"])
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
 def test_what_grows_without_measure_is_refused(
     tmp_path, pack, unpack, kind, monkeypatch
 ):
@@ -60,7 +60,7 @@ def test_what_grows_without_measure_is_refused(
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-@pytest.mark.parametrize("kept", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("kept", [0.3, 0.75])
 def test_an_archive_cut_short_is_noticed(tmp_path, pack, unpack, kind, kept):
     # Incompressible and past the padding, so that the cut falls into the files.
     noise = {
@@ -99,7 +99,7 @@ def test_backslashes_in_a_zip_are_separators(tmp_path, pack, unpack):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("kind", ["x.tar", "x.tar.xz", "x.zip"])
+@pytest.mark.parametrize("kind", ["x.tar", "x.zip"])
 def test_a_name_twice_is_read_once(tmp_path, pack, unpack, kind):
     folder = unpack(pack(tmp_path / kind, [("a/1", b"old"), ("a/1", b"new")]))
     assert files.names(folder) == ["a/", "a/1"]

@@ -35,7 +35,7 @@ def entries(folder):
     return [path for path in folder.iterdir() if path.is_dir()]
 
 
-@pytest.mark.parametrize("kind", ["pets", "pets.tar", "pets.tar.xz", "pets.zip"])
+@pytest.mark.parametrize("kind", ["pets", "pets.tar.xz"])
 def test_photographs_of_ones_own(tmp_path, pack, pets, levels, kind):
     path = pack(tmp_path / kind, pets)
     splits = read_folder(path, 4, cache=tmp_path / "arrays", warn=pytest.fail)
@@ -87,19 +87,20 @@ def test_what_changed_is_read_again(archive, pack, pets, jpeg, read, levels):
     assert levels(after).max() < 20 < levels(before).min()
 
 
-@pytest.mark.parametrize("file", ["train-images.npy", "test-labels.npy", "entry.json"])
-@pytest.mark.parametrize("harm", ["cut", "remove"])
-def test_a_damaged_entry_is_made_again(tmp_path, archive, read, file, harm):
+def test_a_damaged_entry_is_made_again(tmp_path, archive, read):
     expected = np.array(read(archive)["train"].images)
-    (entry,) = entries(tmp_path / "c")
-    content = (entry / file).read_bytes()
-    (entry / file).unlink()
-    if harm == "cut":
-        (entry / file).write_bytes(content[:-3])
-    words = []
-    assert np.array_equal(read(archive, warn=words.append)["train"].images, expected)
-    assert len(words) == 1
-    assert "remaking damaged cache entry pets-4px" in words[0]
+    for file in ("train-images.npy", "test-labels.npy", "entry.json"):
+        for length in (None, -3):  # removed, and cut
+            (entry,) = entries(tmp_path / "c")
+            content = (entry / file).read_bytes()
+            (entry / file).unlink()
+            if length:
+                (entry / file).write_bytes(content[:length])
+            words = []
+            found = read(archive, warn=words.append)["train"].images
+            assert np.array_equal(found, expected)
+            (word,) = words
+            assert "remaking damaged cache entry pets-4px" in word
 
 
 def test_what_a_killed_run_left_is_not_taken_for_an_entry(tmp_path, archive, read):

@@ -39,13 +39,12 @@ def test_rotations_are_told_by_their_label(stripes):
     assert set(turned.labels) == set(range(4))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_few_shot_is_a_stratified_partition(digits, seed):
-    train, test = data.few_shot(digits, 10, seed)
+def test_few_shot_is_a_stratified_partition(digits):
+    train, test = data.few_shot(digits, 10, seed=0)
     assert np.bincount(digits.labels[train]).tolist() == [10] * 10
     assert sorted([*train, *test]) == list(range(1797))
-    assert np.array_equal(train, data.few_shot(digits, 10, seed)[0])
-    assert len(set(train) & set(data.few_shot(digits, 10, seed + 1)[0])) < 50
+    assert np.array_equal(train, data.few_shot(digits, 10, seed=0)[0])
+    assert len(set(train) & set(data.few_shot(digits, 10, seed=1)[0])) < 50
 
 
 def test_few_shot_keeps_to_a_split_that_the_set_has(digits):
@@ -65,10 +64,10 @@ def test_few_shot_keeps_to_a_split_that_the_set_has(digits):
         data.few_shot(whole, smallest + 1, 0)
 
 
-@pytest.mark.parametrize("per_class", [0, 174, 10_000])
-def test_few_shot_refuses_what_the_data_cannot_give(digits, per_class):
-    with pytest.raises(InputError, match="at most 173"):
-        data.few_shot(digits, per_class, 0)
+def test_few_shot_refuses_what_the_data_cannot_give(digits):
+    for per_class in (0, 174):
+        with pytest.raises(InputError, match="at most 173"):
+            data.few_shot(digits, per_class, 0)
 
 
 def test_permuted_pixels_are_one_reordering_of_all_images(stripes):

@@ -86,12 +86,6 @@ def test_depthwise_convolution_equals_jaxs(size, height, width, stride):
         output, pullback = jax.vjp(convolve, x, kernel)
         return output, *pullback(jnp.cos(output))
 
-    both = output_and_gradients(ours), output_and_gradients(reference)
+    both = jax.jit(lambda: [output_and_gradients(f) for f in (ours, reference)])()
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_a_new_depthwise_convolution_keeps_the_scale():
-    conv = DepthwiseConv(96, 5, 1, rngs=nnx.Rngs(0))
-    assert conv.kernel[...].shape == (5, 5, 1, 96)
-    np.testing.assert_allclose(conv.kernel[...].std(), (2 / 25) ** 0.5, rtol=0.1)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_task
 from flax import nnx
 
-from experiments import networks
 from experiments.networks.small import ShiftedConv
 
 
@@ -39,35 +39,18 @@ def test_shifted_conv_equals_lax_conv(size):
         np.testing.assert_allclose(a, b, atol=1e-5 * float(np.abs(b).max()))
 
 
-def test_features_have_the_shapes_that_the_docstring_promises(small):
-    network = small.build(small.init(jax.random.key(0)))
-    shapes = {
-        name: x.shape for name, x in network.features(jnp.zeros((2, 4, 4, 1))).items()
-    }
-    assert shapes == {
-        "conv1": (2, 2, 2, 4),
-        "conv2": (2, 1, 1, 6),
-        "conv3": (2, 1, 1, 8),
-        "dense": (2, 16),
-    }
-    assert networks.logits(network, jnp.zeros((2, 4, 4, 1))).shape == (2, 3)
-
-
-def test_a_gate_of_zero_takes_a_channel_out_of_all_that_follows(small):
-    network = small.build(small.init(jax.random.key(0)))
+def test_a_gate_of_zero_takes_a_channel_out_of_all_that_follows():
+    network = small_task.SMALL.build(jax.tree.map(lambda x: x[0], small_task.params()))
     images = jax.random.uniform(jax.random.key(1), (5, 4, 4, 1))
-    before = network.features(images)
-    gates = {name: jnp.ones(x.shape[-1]) for name, x in before.items()}
-    after = network.features(
-        images, gates={**gates, "conv2": gates["conv2"].at[3].set(0)}
-    )
+    features = jax.jit(lambda gates: network.features(images, gates=gates))
+    sizes = {"conv1": 4, "conv2": 6, "conv3": 8, "dense": 16}
+    gates = {name: jnp.ones(size) for name, size in sizes.items()}
+    before = features(gates)
+    shapes = {name: x.shape[1:] for name, x in before.items()}
+    assert shapes == {
+        "conv1": (2, 2, 4), "conv2": (1, 1, 6), "conv3": (1, 1, 8), "dense": (16,)
+    }  # fmt: skip
+    after = features({**gates, "conv2": gates["conv2"].at[3].set(0)})
     np.testing.assert_array_equal(after["conv1"], before["conv1"])
     np.testing.assert_array_equal(after["conv2"], before["conv2"].at[..., 3].set(0))
     assert not np.allclose(after["conv3"], before["conv3"])
-
-
-def test_anchor_is_the_body_and_none_for_the_head(small):
-    params = small.init(jax.random.key(0))
-    anchor = networks.anchor(params)
-    assert anchor["head"] == {"kernel": None, "bias": None}
-    assert anchor["dense"] is params["dense"]

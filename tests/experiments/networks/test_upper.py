@@ -24,41 +24,46 @@ def images():
     return rng.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def test_equal_to_the_whole_network(images, tmp_path):
-    """With ImageNet's own head: the same logits as the network in evaluation mode."""
+@pytest.fixture(scope="module")
+def network():
     network = load("efficientnet-lite0")
     network.eval()
-    expected = nnx.jit(lambda network, x: network(network.normalize(x)))(
-        network, images
-    )
-    cached = activations("efficientnet-lite0", "stage6", images, tmp_path)
+    return network
+
+
+def test_equal_to_the_upper_part_of_the_network(network):
+    """With ImageNet's own head: the same logits as the network in evaluation mode."""
     spec = Upper("efficientnet-lite0", "stage6")
-    params = spec.pretrained()
     head = nnx.to_pure_dict(nnx.state(network.head, nnx.Param))
-    upper = spec.build({**params, "head": head})
-    maps = upper.features(jnp.asarray(cached))
-    assert list(maps) == ["stage7", "pooled"]
-    # The cache is in float16.
-    np.testing.assert_allclose(upper.head(maps["pooled"]), expected, atol=0.05)
+    upper = spec.build({**spec.pretrained(), "head": head})
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 192)), jnp.float32)
+
+    @nnx.jit
+    def both(upper, network, x):
+        maps = upper.features(x)
+        assert list(maps) == ["stage7", "pooled"]
+        return upper.head(maps["pooled"]), network(x, start="stage6")
+
+    np.testing.assert_allclose(*both(upper, network, x), rtol=1e-4, atol=1e-4)
 
 
-def test_activations_are_found_again(images, tmp_path):
-    made = activations("efficientnet-lite0", "stage6", images, tmp_path)
+def test_activations_are_those_of_the_trunk_and_found_again(network, images, tmp_path):
+    def call(images, **options):
+        return activations("efficientnet-lite0", "stage1", images, tmp_path, **options)
+
+    made = call(images)
+    trunk = nnx.jit(lambda network, x: network.trunk(network.normalize(x), "stage1"))
+    np.testing.assert_allclose(made, trunk(network, images), rtol=1e-2, atol=1e-2)
     (file,) = tmp_path.iterdir()
     stamp = file.stat().st_mtime_ns
-    found = activations("efficientnet-lite0", "stage6", images, tmp_path)
-    np.testing.assert_array_equal(made, found)
+    np.testing.assert_array_equal(call(images), made)
     assert file.stat().st_mtime_ns == stamp
-    other = activations("efficientnet-lite0", "stage6", images[:2], tmp_path)
-    np.testing.assert_allclose(other, made[:2], atol=1e-2)
-    given = activations(
-        "efficientnet-lite0", "stage6", images, tmp_path, weights=WEIGHTS
-    )
-    np.testing.assert_array_equal(given, made)
+    np.testing.assert_allclose(call(images[:2]), made[:2], atol=1e-2)
+    np.testing.assert_array_equal(call(images, weights=WEIGHTS), made)
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_new_parameters_fit_and_the_head_is_new():
+def test_new_parameters_fit_and_gates_silence_a_channel():
     spec = Upper("efficientnet-lite0", "stage7", classes=5)
     params = spec.init(jax.random.key(0))
     shapes = jax.tree.map(jnp.shape, params)
@@ -66,15 +71,14 @@ def test_new_parameters_fit_and_the_head_is_new():
     assert shapes["head"] == {"bias": (5,), "kernel": (1280, 5)}
     assert set(shapes["body"]) == {"conv_head", "bn1"}
 
+    @jax.jit
+    def pooled(gates):
+        maps = spec.build(params).features(jnp.ones((2, 2, 2, 320)), gates=gates)
+        return maps["pooled"]
 
-def test_gates_silence_a_channel():
-    spec = Upper("efficientnet-lite0", "stage7", classes=5)
-    upper = spec.build(spec.init(jax.random.key(0)))
-    x = jnp.ones((2, 2, 2, 320))
-    gates = {"pooled": jnp.ones(1280).at[3].set(0.0)}
-    pooled = upper.features(x, gates=gates)["pooled"]
-    expected = upper.features(x)["pooled"].at[:, 3].set(0)
-    np.testing.assert_allclose(pooled, expected)
+    gates = jnp.ones(1280)
+    expected = pooled({"pooled": gates}).at[:, 3].set(0)
+    np.testing.assert_allclose(pooled({"pooled": gates.at[3].set(0.0)}), expected)
 
 
 def test_no_statistics_are_left_in_a_resnet():
@@ -91,15 +95,13 @@ def test_no_statistics_are_left_in_a_resnet():
 
 
 @pytest.mark.slow
-def test_the_whole_network_takes_images(images):
+def test_the_whole_network_takes_images(network, images):
     """Without a start: the same as a part that begins behind the stem's first stage."""
     spec = Upper("efficientnet-lite0", None, classes=5)
     whole = spec.build(spec.pretrained())
     run = nnx.jit(lambda network, x: network.features(x))
     maps = run(whole, images[:1])
     assert set(maps) == {*(f"stage{n}" for n in range(1, 8)), "pooled"}
-    network = load("efficientnet-lite0")
-    network.eval()
     expected = run(network, network.normalize(jnp.asarray(images[:1])))
     np.testing.assert_allclose(maps["pooled"], expected["pooled"], atol=2e-4)
 

@@ -1,10 +1,7 @@
 """From a weight file to a network, and what is said where that does not work."""
 
-import importlib.metadata
 import io
 import json
-import re
-import zipfile
 
 import numpy as np
 import pytest
@@ -44,30 +41,28 @@ def test_names_and_layouts_are_torchvisions(tensors):
     assert tensors["fc.weight"].shape == (1000, 512)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float64"]
-)
-def test_a_safetensors_file_is_loaded_whatever_its_dtype(tensors, dtype, tmp_path):
+def test_a_safetensors_file_is_loaded_whatever_its_dtypes(tensors, tmp_path):
     path = tmp_path / "model.safetensors"
-    arrays = tensors | {
-        "fc.bias": (np.arange(1000) % 5).astype(dtype),
-        "bn1.num_batches_tracked": np.zeros((), np.int64),
-    }
+    values = (np.arange(64) % 5).astype(np.float32)
+    dtypes = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float64")
+    names = [f"layer1.{n}.bn{k}.bias" for n in (0, 1) for k in (1, 2)] + ["bn1.bias"]
+    arrays = tensors | {"bn1.num_batches_tracked": np.zeros((), np.int64)}
+    for name, dtype in zip(names, dtypes, strict=True):
+        arrays[name] = values.astype(dtype)
     header, at = {}, 0
     for name, x in arrays.items():
         kind = KINDS.get(x.dtype.name, f"{x.dtype.kind.upper()}{8 * x.itemsize}")
         offsets = [at, at := at + x.nbytes]
         header[name] = {"dtype": kind, "shape": x.shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
-    data = [
-        len(text).to_bytes(8, "little"),
-        text,
-        *(x.tobytes() for x in arrays.values()),
-    ]
-    path.write_bytes(b"".join(data))
+    data = [len(text).to_bytes(8, "little"), text]
+    path.write_bytes(b"".join([*data, *(x.tobytes() for x in arrays.values())]))
     network = weights.load("resnet18", path)
-    assert network.head.bias.dtype == np.float32
-    np.testing.assert_array_equal(network.head.bias[...], np.arange(1000) % 5)
+    blocks = [network.stage1.layers[n] for n in (0, 1)]
+    norms = [norm for x in blocks for norm in (x.bn1, x.bn2)] + [network.bn1]
+    for norm in norms:
+        assert norm.bias.dtype == np.float32
+        np.testing.assert_array_equal(norm.bias[...], values)
 
 
 def test_a_dtype_that_numpy_has_no_form_of_is_named(tmp_path):
@@ -108,21 +103,10 @@ def npz():
     return stream.getvalue()
 
 
-def encrypted():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("weights/data.pkl", b"secret")
-    content = bytearray(stream.getvalue())
-    for at in (6, content.index(b"PK\1\2") + 8):  # the flags, in both headers
-        content[at] |= 1
-    return bytes(content)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.bin"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
+        (b"", "model.safetensors is empty"),
         (b"\n <!DOCTYPE html><html>Sign in</html>", r"is a web page \(HTML\)"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",
@@ -131,17 +115,15 @@ def encrypted():
         (b"\x89HDF\r\n\x1a\n", "is in the HDF5 format"),
         (b"\x82\xa6params\x80", "is in an unknown format"),  # Flax' msgpack
         (npz(), r"a zip archive \(such as .npz\)"),
-        (encrypted(), "damaged PyTorch file.*encrypted"),
         (b"\0" * 20, "is in an unknown format"),
         (b"\x02\0\0\0\0\0\0\0{]", "cannot read the weights in .*header"),
     ],
 )
-def test_something_else_in_place_of_weights_is_named(name, content, message, tmp_path):
-    path = tmp_path / name
+def test_something_else_in_place_of_weights_is_named(content, message, tmp_path):
+    path = tmp_path / "model.safetensors"  # the content tells the format, not the name
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=f"{message}.*to convert: safetensors.torch"):
         weights.load("resnet18", path)
-    assert re.search(rf"{name}.*to convert: safetensors.torch", str(caught.value))
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
@@ -158,7 +140,7 @@ def test_an_unknown_network_is_an_error_that_lists_the_known():
 
 def test_offline_a_file_is_asked_for(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"offline mode is enabled.*pass its path"):
+    with pytest.raises(InputError, match=r"cannot download .*pass its path"):
         sources.from_hub("timm/no-such-network-is-cached")
 
 
@@ -168,6 +150,5 @@ def test_the_package_has_the_known_file(monkeypatch):
     with pytest.raises(InputError, match=r"SHA-256 0{64}, got 5"):
         sources.from_package()
     monkeypatch.setattr(sources, "PACKAGE", "no-such-package")
-    with pytest.raises(InputError, match="pip install no-such-package") as caught:
+    with pytest.raises(InputError, match="pip install no-such-package"):
         sources.from_package()
-    assert isinstance(caught.value.__cause__, importlib.metadata.PackageNotFoundError)
