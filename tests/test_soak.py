@@ -84,6 +84,7 @@ def test_counts_are_exact_and_the_average_stays_where_it_came_to_rest():
     chex.assert_trees_all_equal(reference, before.reference)
 
 
+@pytest.mark.usefixtures("lenient_promotion")  # for Adam
 def test_the_steady_rule_finds_the_minimum_and_stays_there():
     """With noisy gradients, of a quadratic loss whose minimum is not the anchor."""
     minimum = jax.tree.map(jnp.ones_like, G)
@@ -107,9 +108,8 @@ def test_the_steady_rule_finds_the_minimum_and_stays_there():
         reference = optax.tree.get(carry[1], "DtnhState").reference
         lengths.append(optax.tree.norm(reference))
     start = optax.tree.norm(minimum)
-    print(distances[:6], distances[-6:], max(distances[len(distances)//2:]), lengths[:4], lengths[-4:], start)
     half = len(distances) // 2
-    assert max(distances[half:]) < 0.3 * start
+    assert max(distances[half:]) < 0.15 * start
     assert max(lengths[half:]) < 2 * max(lengths[2:half])
 
 
