@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.errors import InputError, unknown
-from experiments.networks import sources
+from experiments.networks import weight_files
 from experiments.networks.efficientnet import EfficientNetLite0
 from experiments.networks.resnet import DEPTHS, ResNet
 from experiments.networks.staged import StagedNetwork
@@ -35,11 +35,13 @@ class Pretrained(NamedTuple):
 
 NETWORKS = {
     f"resnet{n}": Pretrained(
-        ResNet, (n,), partial(sources.from_hub, f"timm/resnet{n}.tv_in1k")
+        ResNet, (n,), partial(weight_files.from_hub, f"timm/resnet{n}.tv_in1k")
     )
     for n in DEPTHS
 }
-NETWORKS["efficientnet-lite0"] = Pretrained(EfficientNetLite0, (), sources.from_package)
+NETWORKS["efficientnet-lite0"] = Pretrained(
+    EfficientNetLite0, (), weight_files.from_package
+)
 
 
 def find(name: str) -> Pretrained:
@@ -73,7 +75,7 @@ def load(name: str, path: str | Path | None = None) -> StagedNetwork:
       InputError: if the name is unknown, or the file is missing or does not fit.
     """
     path = find(name).find() if path is None else Path(path)
-    return port(name, sources.read(path), str(path))
+    return port(name, weight_files.read(path), str(path))
 
 
 def port(

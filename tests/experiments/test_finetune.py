@@ -23,7 +23,7 @@ from experiments.finetune import compared, saved
 from experiments.finetune.split import split
 from experiments.finetune.views import through_frozen_part, views
 from experiments.networks import Upper
-from experiments.networks.sources import from_package
+from experiments.networks.weight_files import from_package
 from experiments.study import Setting
 from experiments.training import loop
 

@@ -23,7 +23,7 @@ from experiments.data import files, read_image
 from experiments.data.installed import payload
 from experiments.errors import InputError
 from experiments.finetune import saved
-from experiments.networks import sources
+from experiments.networks import weight_files
 from experiments.study import Place, Setting
 
 
@@ -101,9 +101,9 @@ READERS = {
     "zip": Reader(_packed("x.zip"), _unpack),
     "image": Reader(_image(), lambda path: read_image(path, 4)),
     "network": Reader(json.dumps(_ABOUT).encode(), saved.described),
-    "weights": Reader(_STATE_DICT, sources.read),
-    "zipped-weights": Reader(_zipped(), sources.read),
-    "safetensors": Reader(save({"w": np.ones((2, 3), np.float16)}), sources.read),
+    "weights": Reader(_STATE_DICT, weight_files.read),
+    "zipped-weights": Reader(_zipped(), weight_files.read),
+    "safetensors": Reader(save({"w": np.ones((2, 3), np.float16)}), weight_files.read),
 }
 
 

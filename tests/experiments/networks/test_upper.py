@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from experiments.errors import InputError
 from experiments.networks import NETWORKS, Upper, activations, load, stages_of
-from experiments.networks.sources import from_package, read
 from experiments.networks.upper import UpperNetwork
+from experiments.networks.weight_files import from_package, read
 
 SIDE = 64
 WEIGHTS = str(from_package())

@@ -10,7 +10,7 @@ from flax import nnx
 from huggingface_hub import constants
 
 from experiments.errors import InputError
-from experiments.networks import sources, stages_of, weights
+from experiments.networks import stages_of, weight_files, weights
 
 KINDS = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
 
@@ -141,14 +141,14 @@ def test_an_unknown_network_is_an_error_that_lists_the_known():
 def test_offline_a_file_is_asked_for(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"cannot download .*pass its path"):
-        sources.from_hub("timm/no-such-network-is-cached")
+        weight_files.from_hub("timm/no-such-network-is-cached")
 
 
 def test_the_package_has_the_known_file(monkeypatch):
-    assert sources.from_package().suffix == ".pth"
-    monkeypatch.setattr(sources, "PACKAGE_SHA256", "0" * 64)
+    assert weight_files.from_package().suffix == ".pth"
+    monkeypatch.setattr(weight_files, "PACKAGE_SHA256", "0" * 64)
     with pytest.raises(InputError, match=r"SHA-256 0{64}, got 5"):
-        sources.from_package()
-    monkeypatch.setattr(sources, "PACKAGE", "no-such-package")
+        weight_files.from_package()
+    monkeypatch.setattr(weight_files, "PACKAGE", "no-such-package")
     with pytest.raises(InputError, match="pip install no-such-package"):
-        sources.from_package()
+        weight_files.from_package()
