@@ -63,7 +63,7 @@ class Study:
     seeds. If ``learning_rates`` are given too, this is a comparison of tuned methods:
     those without a regularizer are trained at each learning rate, and the others at the
     one that is best for plain fine-tuning. A capped rule then has a single trial, at
-    the largest λ, because it is meant to need no tuning.
+    λ = 1, because it is meant to need no tuning.
 
     Attributes:
       title: title of the report.
@@ -143,7 +143,7 @@ class Study:
                             yield Setting(place, one, name, None)
                         continue
                     tuned = rule.max_ratio is None or not self.learning_rates
-                    for weight in self.weights if tuned else (max(self.weights),):
+                    for weight in self.weights if tuned else (1.0,):
                         yield Setting(place, rate, name, weight)
 
     def recipe(self, setting: Setting) -> Recipe:

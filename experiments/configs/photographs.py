@@ -50,7 +50,7 @@ STUDY = Study(
         *("kd+l2-sp+l2/steady-ratio-0.3", "kd+l2-sp+l2/steady-ratio-1"),
         "kd/steady-ratio-1",
     ),
-    weights=(0.01, 0.1, 1.0),
+    weights=(0.001, 0.01, 0.1),
     learning_rates=(0.0003, 0.001, 0.003),
     recipes=(Recipe(steps=300, batch_size=50, learning_rate=0.001, optimizer="adam"),),
     pretraining=Recipe(500, batch_size=64, learning_rate=1e-3, optimizer="adam"),

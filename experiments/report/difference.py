@@ -90,7 +90,7 @@ def _figure(results: Results, places: Sequence[Place]) -> Figure:
     ]
     gains = [c.gain for c in results.cells if c.gain and c.weight and c.place in places]
     top = 1 + max([0, *(gain.mean + gain.standard_error for gain in gains)])
-    weights = results.config["weights"]
+    weights = results.weights
     width = max(WIDTH, LONGEST * len(weights)) * len(places)
     size = 1 + width / 72, 3 + sum(HEIGHT + x for x in room) / 72
     figure = Figure(figsize=size, layout="constrained")

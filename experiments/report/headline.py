@@ -52,7 +52,7 @@ def draw(folder: Path, results: Results) -> list[str]:
         _line(panel, results, steady, place, "#0072B2", "-", "D", 4.0)
         panel.axhline(0, color="black", linewidth=1)
         panel.set_xscale("log")
-        weights = results.config["weights"]
+        weights = results.weights
         ticks = weights[:: 1 + len(weights) // 5]
         panel.set_xticks(ticks, [f"{weight:g}" for weight in ticks])
         panel.set_xticks([], minor=True)

@@ -101,6 +101,12 @@ class Results:
         return {c.place: (c.record["from"], c.record["to"]) for c in self.cells}
 
     @property
+    def weights(self) -> list[float]:
+        """All values of λ, in order."""
+        own = {cell.weight for cell in self.cells if cell.weight}
+        return sorted(own | {*self.config["weights"]})
+
+    @property
     def methods(self) -> list[str]:
         """The methods with a λ."""
         return [name for name in self.config["methods"] if method(name).rule]

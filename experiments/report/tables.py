@@ -54,7 +54,7 @@ def terminal(title: str, headings: Sequence[str], rows: Rows, left: int = 1) -> 
 
 def differences(results: Results, place: Place) -> tuple[str, list[str], list]:
     """Title, headings and rows of one place. The first two columns are left-aligned."""
-    weights, best = results.config["weights"], choose(results.cells)
+    weights, best = results.weights, choose(results.cells)
     baselines, rows = [], []
     for name in (PLAIN, FROZEN):
         if own := results.of(name, place):
@@ -103,7 +103,7 @@ def _extent(cells: Sequence[Cell], what: Sequence[Callable]) -> list[str]:
 
 def ranges(results: Results) -> str:
     """``ranges.md``: the lowest and highest difference of each method, by source."""
-    weights = results.config["weights"]
+    weights = results.weights
     sources = list(dict.fromkeys(source for source, _ in results.names.values()))
     rows = []
     for name in results.methods:
