@@ -249,17 +249,18 @@ def test_quick_studies_run(name, tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def archives(tmp_path, monkeypatch):
-    """Three colours of noise, 40 images of each, in place of the two archives."""
+    """Three colours of noise, 40 images of each, in place of the archives."""
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
-    for name, folder, kind in (
-        ("101_ObjectCategories.tar.gz", "101_ObjectCategories", "gz"),
-        ("cifar10_jpeg.tar.xz", "cifar10/test", "xz"),
+    for name, folders, kind in (
+        ("101_ObjectCategories.tar.gz", ["101_ObjectCategories"], "gz"),
+        ("cifar10_jpeg.tar.xz", ["cifar10/test"], "xz"),
+        ("tiny_imagenet_80_25.tar.xz", ["tiny/train", "tiny/val"], "xz"),
     ):
         path = tmp_path / "runs/data/archives" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, f"w:{kind}") as archive:
-            for channel, i in itertools.product(range(3), range(40)):
+            for folder, channel, i in itertools.product(folders, range(3), range(40)):
                 pixels = draw.integers(0, 60, (32, 32, 3), dtype=np.uint8)
                 pixels[..., channel] += 150
                 content = io.BytesIO()
