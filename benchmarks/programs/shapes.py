@@ -69,8 +69,9 @@ def equal(arrays: int, numbers: int) -> Shapes:
 
 
 def stacked(layers: int, numbers: int) -> Shapes:
-    """One array with ``layers`` layers stacked along its first axis."""
-    return {"blocks/kernel": (layers, max(1, numbers // layers))}
+    """One array with ``layers`` matrices stacked along its first axis."""
+    width = min(1000, numbers // layers)
+    return {"blocks/kernel": (layers, numbers // layers // width, width)}
 
 
 def random(shapes: Shapes, seed: int, dtype: DTypeLike) -> dict[str, Any]:
