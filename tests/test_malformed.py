@@ -32,7 +32,6 @@ from dtnh_jax import (
 )
 
 PACKAGE = str(Path(dtnh_jax.__file__).parent)
-FEW = 100  # of each kind of malformed input
 
 
 class Layer(NamedTuple):
@@ -108,7 +107,6 @@ def says(message, words):
 
 
 @hypothesis.given(broken_pairs())
-@hypothesis.settings(max_examples=FEW)
 def test_broken_pairs(broken):
     (g, r), words, path = broken
     tx = dtnh()
@@ -125,7 +123,6 @@ def test_broken_pairs(broken):
 
 
 @hypothesis.given(trees(), st.sampled_from(JUNK), st.booleans())
-@hypothesis.settings(max_examples=FEW)
 def test_what_is_no_pair(tree, junk, reverse):
     tx = dtnh()
     state = tx.init(tree)
@@ -133,6 +130,26 @@ def test_what_is_no_pair(tree, junk, reverse):
         says(refusal(lambda pair=pair: tx.update(pair, state)), "GradientPair")
     halves = (junk, tree) if reverse else (tree, junk)
     refusal(lambda: tx.update(GradientPair(*halves), state))
+
+
+@hypothesis.given(trees(), st.data())
+def test_labels_that_do_not_fit(tree, data):
+    flat, treedef = jax.tree.flatten(tree)
+    labels = treedef.unflatten(["label"] * len(flat))
+    key = data.draw(st.sampled_from(sorted(tree)))
+    broken = data.draw(
+        st.sampled_from(
+            [
+                {k: v for k, v in labels.items() if k != key},
+                {**labels, "another": "label"},
+                {**labels, key: {"too": {"deep": {"for": {"it": "label"}}}}},
+                list(labels.values()),
+                (labels, labels),
+            ]
+        )
+    )
+    given = data.draw(st.sampled_from([broken, lambda _: broken]))
+    says(refusal(lambda: dtnh(granularity=given).init(tree)), "`granularity`")
 
 
 NUMBERS = st.sampled_from(
@@ -161,10 +178,25 @@ TAKES = {
 
 
 @hypothesis.given(st.sampled_from(sorted(CONSTRUCTORS)), NUMBERS)
-@hypothesis.settings(max_examples=FEW)
 def test_arguments_out_of_range_or_of_another_kind(name, value):
     hypothesis.assume(not (name in TAKES and TAKES[name](value)))
     says(refusal(lambda: CONSTRUCTORS[name](value)), f"`{name}`")
+
+
+ENTRIES = {
+    "stacked": lambda x, tree: dtnh(granularity="leaf", stacked=x).init(tree),
+    "new": lambda x, tree: l2_sp(new=x).init(tree),
+    "mask": lambda x, tree: l2(mask=x).update(tree, (), tree),
+}
+
+
+# No function, and with entries: without any nothing is stacked, and nothing new.
+WRONG = st.sampled_from(JUNK[1:3] + JUNK[5:-1])
+
+
+@hypothesis.given(trees(), st.sampled_from(sorted(ENTRIES)), WRONG)
+def test_axes_and_booleans_that_are_none(tree, name, value):
+    says(refusal(lambda: ENTRIES[name](value, tree)), f"`{name}`")
 
 
 @hypothesis.given(broken_pairs())
@@ -192,3 +224,21 @@ def test_pretrained_parameters_that_do_not_fit(broken):
 def test_feature_maps_that_do_not_fit(broken):
     (student, teacher), words, _ = broken
     says(refusal(lambda: feature_distillation(student, teacher)), words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "property_",
+    [
+        test_broken_pairs,
+        test_what_is_no_pair,
+        test_labels_that_do_not_fit,
+        test_arguments_out_of_range_or_of_another_kind,
+        test_axes_and_booleans_that_are_none,
+        test_pretrained_parameters_that_do_not_fit,
+        test_feature_maps_that_do_not_fit,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_ten_thousand_of_them(property_):
+    hypothesis.settings(max_examples=1500)(property_)()
