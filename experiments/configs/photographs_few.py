@@ -1,8 +1,8 @@
 """Caltech-101 at 5 images per class, from ImageNet and from a corrupted source.
 
 Command: ``python -m experiments run photographs-few``, with the archives that
-``photographs`` needs. Expected: about 40 minutes on two otherwise idle cores.
-Result: ``experiments/results/photographs-few``.
+``photographs`` needs. Expected: about 40 minutes on two otherwise idle cores. Result:
+none yet.
 """
 
 import dataclasses
