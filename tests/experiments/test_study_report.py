@@ -246,6 +246,12 @@ def test_publish_writes_and_prints_a_study_in_part(folder):
     assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
+def test_a_study_without_a_weighted_cell_yet_is_reported():
+    results = Results(ABOUT, read_cells([record("plain", None, [50.0, 60.0, 70.0])]))
+    assert results.weights == CONFIG["weights"]
+    assert f"λ = {min(results.weights):g} to" in tables.ranges(results)
+
+
 def test_publish_says_what_is_wrong(tmp_path, folder):
     with pytest.raises(InputError, match="no study in"):
         publish(tmp_path / "none", Console(quiet=True))
