@@ -18,7 +18,7 @@ def dtnh_sgd(  # noqa: D417 (the rule misses arguments that share an entry)
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",
     reference_decay: float | jax.Array | None = 0.99,
-    max_ratio: float | jax.Array | None = 0.5,
+    max_ratio: float | jax.Array | None = 0.3,
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -27,8 +27,8 @@ def dtnh_sgd(  # noqa: D417 (the rule misses arguments that share an entry)
     The update is :math:`-\eta\,(u + r')`, where :math:`u` is the momentum of the
     empirical gradient and :math:`r'` is the part of the regularizer that :func:`dtnh`
     keeps. The defaults are the steady rule: in each layer, conflict is tested against
-    the average gradient of the previous steps, :math:`r'` is at most half as long as
-    :math:`u`, and :math:`u + r'` is shortened to the length of :math:`u` if it is
+    the average gradient of the previous steps, :math:`r'` is at most 0.3 times as long
+    as :math:`u`, and :math:`u + r'` is shortened to the length of :math:`u` if it is
     longer.
 
     Args:
@@ -79,7 +79,7 @@ def dtnh_adamw(  # noqa: D417
     granularity: _groups.Granularity = "layer",
     on_conflict: str = "project",
     reference_decay: float | jax.Array | None = 0.99,
-    max_ratio: float | jax.Array | None = 0.5,
+    max_ratio: float | jax.Array | None = 0.3,
     stacked: _groups.Stacked = None,
     axis_name: _axes.AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:

@@ -1,7 +1,7 @@
 """The file ``cells.jsonl`` of a study, from which an interrupted study resumes.
 
 The first line has versions, device and settings (``provenance.about``). Each later line
-is a cell, written as soon as it is finished.
+is a cell, written as soon as it is finished, with the commit of the code that ran it.
 """
 
 import json

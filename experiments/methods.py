@@ -69,7 +69,7 @@ class Rule:
 
 
 # The defaults of `dtnh_sgd` and `dtnh_adamw`.
-_STEADY = Rule("steady", reference_decay=0.99, max_ratio=0.5, inner=True)
+_STEADY = Rule("steady", reference_decay=0.99, max_ratio=0.3, inner=True)
 
 
 def _steady(label: str, **other: Any) -> Rule:
@@ -84,8 +84,8 @@ RULES = {
     "drop": Rule("drop", "drop"),
     "bloop": Rule("Bloop", "bloop", granularity="global", reference_decay=0.99),
     "steady": _STEADY,
-    "steady-ratio-0.3": _steady("κ = 0.3", max_ratio=0.3),
-    "steady-ratio-0.7": _steady("κ = 0.7", max_ratio=0.7),
+    "steady-ratio-0.1": _steady("κ = 0.1", max_ratio=0.1),
+    "steady-ratio-0.5": _steady("κ = 0.5", max_ratio=0.5),
     "steady-ratio-1": _steady("κ = 1", max_ratio=1.0),
     "steady-decay-0.9": _steady("decay 0.9", reference_decay=0.9),
     "steady-decay-0.97": _steady("decay 0.97", reference_decay=0.97),

@@ -17,6 +17,7 @@ from experiments import cell, cells
 from experiments.errors import InputError
 from experiments.methods import PLAIN, method
 from experiments.progress import Reporter
+from experiments.provenance import commit
 from experiments.study import Place, Setting, Study
 from experiments.training.interruption import Interrupted
 
@@ -75,7 +76,8 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
                 title = f"{name} to {names['to']}: {_title(setting)}"
                 with reporter.task(title, _work(study, setting)) as advanced:
                     outcome = _outcome(study, setting, pair, advanced)
-                done.append({"record": "cell", **setting.record(), **names, **outcome})
+                made = {**names, **outcome, "commit": commit()}
+                done.append({"record": "cell", **setting.record(), **made})
                 cells.append(path, done[-1])
 
 

@@ -15,7 +15,7 @@ from dtnh_jax import GradientPair, conflict_report, dtnh, dtnh_adamw, dtnh_sgd
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 close = functools.partial(chex.assert_trees_all_close, rtol=2e-6, atol=1e-7)
 
-STEADY = {"granularity": "layer", "reference_decay": 0.99, "max_ratio": 0.5}
+STEADY = {"granularity": "layer", "reference_decay": 0.99, "max_ratio": 0.3}
 PAPER = {"granularity": "global", "reference_decay": None, "max_ratio": None}
 OTHER = {"granularity": "leaf", "reference_decay": 0.5, "on_conflict": "drop"}
 OTHER |= {"stacked": {"a": 0}, "weight": lambda count: 0.5 + count}

@@ -95,6 +95,12 @@ class Results:
         """The ``Study`` as a dict."""
         return self.header["config"]
 
+    @property
+    def commits(self) -> list[str]:
+        """The commits at which cells ran, the oldest cell's first."""
+        own = (c.record.get("commit", self.header["commit"]) for c in self.cells)
+        return [*dict.fromkeys(own)] or [self.header["commit"]]
+
     @functools.cached_property
     def names(self) -> dict[Place, tuple[str, str]]:
         """The names of source and target by place, in the order of the study."""

@@ -76,7 +76,7 @@ def _write(folder: Path, results: Results) -> None:
     ]
     blocks = [
         f"# {results.config['title']}",
-        f"{in_words(results.header)} {results.header.get('note', '')}",
+        in_words({**results.header, "commit": ", ".join(results.commits)}),
         _notes(results.config),
         "## Summary\n\n" + texts["summary.md"],
         "## Figures",

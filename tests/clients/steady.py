@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 RATE = 0.01
-RATIO = 0.5
+RATIO = 0.3
 DECAY = 0.99
 
 
@@ -60,7 +60,7 @@ class Steady:
 
 
 def turned(u, r, m):
-    """``u`` plus what of ``r`` does not oppose ``m``, at most half as long as ``u``."""
+    """``u``, turned by what of ``r`` does not oppose ``m``, capped at ``RATIO``."""
     length = norm(u)
     r = shortened(r, length)
     rest = shortened(r - min(0, m @ r) / (m @ m) * m, RATIO * length)

@@ -17,6 +17,7 @@ from experiments import cell, configs
 from experiments.__main__ import main
 from experiments.data import DATASETS
 from experiments.errors import unknown
+from experiments.provenance import commit
 from experiments.recipe import Recipe
 from experiments.run import rates
 from experiments.study import Place, Study
@@ -109,6 +110,7 @@ def test_every_cell_is_one_line(finished):
     ]
     for record in finished:
         assert (record["from"], record["to"]) == ("noise", "stripes")
+        assert record["commit"] == commit()
         assert len(record["accuracy"]) == len(record["validation"]) == 2
         assert 0 <= min(record["accuracy"]) <= max(record["accuracy"]) <= 100
         assert ("cosine" in record) == (record["method"] != "plain")

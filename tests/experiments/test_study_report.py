@@ -179,6 +179,12 @@ def _drawn(monkeypatch, folder, results, draws=(difference.draw, conflict.draw))
     return shown
 
 
+def test_a_report_names_the_commits_of_all_its_cells():
+    own = [{**one, "commit": one["source"]} for one in RECORDS[1:]]
+    assert Results(ABOUT, read_cells([*RECORDS[:1], *own])).commits == ["abc", "a", "b"]
+    assert Results(ABOUT, []).commits == ["abc"]
+
+
 @pytest.mark.parametrize(
     "name", [folder.name for folder in MEASURED.iterdir() if folder.is_dir()]
 )
