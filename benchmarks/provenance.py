@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import optax
 
 import dtnh_jax
 from experiments.errors import InputError
+from experiments.provenance import git
 
 ROOT = Path(__file__).parents[1]
 # Files written by the benchmarks do not count as changes to the tree.
@@ -48,7 +48,7 @@ def clean_commit(told: str | None = None, root: Path = ROOT) -> str:
       InputError: if a file differs from the commit, or there is neither a repository
         nor ``told``.
     """
-    done = _git(root, "rev-parse", "HEAD")
+    done = git(root, "rev-parse", "HEAD")
     if done.returncode and told:
         return told
     if done.returncode:
@@ -57,7 +57,7 @@ def clean_commit(told: str | None = None, root: Path = ROOT) -> str:
             "pass --commit for a copy of one, or --quick to write nothing"
         )
     written = (f":!{path}" for path in WRITTEN)
-    changed = _git(root, "status", "--porcelain", "--", ".", *written).stdout
+    changed = git(root, "status", "--porcelain", "--", ".", *written).stdout
     if changed:
         raise InputError(
             "a record names the commit of the code, but these files differ from it; "
@@ -72,19 +72,11 @@ def standing(commit: str, root: Path = ROOT) -> Standing:
     ``"same"`` or ``"changed"``; ``"foreign"`` if the commit is not an ancestor of this
     one; ``"unknown"`` if the repository, or its history that far back, is missing.
     """
-    if _git(root, "merge-base", "--is-ancestor", commit, "HEAD").returncode:
-        shallow = _git(root, "rev-parse", "--is-shallow-repository").stdout.strip()
+    if git(root, "merge-base", "--is-ancestor", commit, "HEAD").returncode:
+        shallow = git(root, "rev-parse", "--is-shallow-repository").stdout.strip()
         return "foreign" if shallow == "false" else "unknown"
-    same = _git(root, "diff", "--quiet", commit, "--", "dtnh_jax").returncode == 0
+    same = git(root, "diff", "--quiet", commit, "--", "dtnh_jax").returncode == 0
     return "same" if same else "changed"
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", *arguments]
-    try:
-        return subprocess.run(command, cwd=root, capture_output=True, text=True)
-    except FileNotFoundError:  # no git
-        return subprocess.CompletedProcess(command, 127, "", "")
 
 
 def _cpu() -> str:

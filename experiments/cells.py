@@ -36,10 +36,11 @@ def resume(path: Path, settings: dict[str, Any], total: int) -> list[dict[str, A
         append(path, {"record": "about", **about(settings), "cells": total})
         return []
     header, *cells = found
-    if (there := header.get("config")) != settings:
+    there = header.get("config", {})
+    if changed := [k for k in {**there, **settings} if there.get(k) != settings.get(k)]:
         raise InputError(
-            f"{path} holds a study with {there}, not {settings}; pass "
-            "another --out, or remove the file"
+            f"{path} holds a study with other {', '.join(changed)}; pass another "
+            "--out, or remove the file"
         )
     return cells
 

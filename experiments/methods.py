@@ -147,7 +147,7 @@ class Method:
         direction = recipe.direction()
         rate = optax.scale_by_learning_rate(recipe.schedule(learning_rate))
         if self.frozen:
-            return optax.chain(_head_alone(), direction, rate)
+            return optax.chain(direction, rate, _head_alone())
         if self.rule is None:
             return optax.chain(direction, rate)
         options = dataclasses.asdict(self.rule)
@@ -243,7 +243,7 @@ def _random_direction() -> optax.GradientTransformation:
 
 
 def _head_alone() -> optax.GradientTransformation:
-    """Keeps the gradients of the head and sets all others to zero."""
+    """Keeps the updates of the head and sets all others to zero."""
 
     def body(params: Any) -> dict[str, bool]:
         return {name: name != "head" for name in params}

@@ -5,6 +5,7 @@ name only when it is complete. An entry that cannot be read is made again.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import flax
@@ -63,7 +64,7 @@ def pretrain(
     with reporter.task(f"{dataset.name}: pretraining", 0) as advanced:
         params = fit(_job(spec, recipe, dataset, seeds, begin), advanced).params
     cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # another may make it too
     arrays = {name: np.asarray(x) for name, x in names.flatten(params).items()}
     save_file(arrays, partial)
     partial.replace(path)

@@ -72,4 +72,5 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Prints a warning, even when quiet."""
-        self.console.print(f"warning: {text}", markup=False, style="yellow")
+        text = f"warning: {text}"
+        self.console.print(text, markup=False, style="yellow", soft_wrap=True)

@@ -37,15 +37,18 @@ def about(config: dict[str, Any]) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the code, followed by "-dirty" if files differ from it."""
+    changed = git(ROOT, "status", "--porcelain", "--", ".", f":!{PUBLISHED}").stdout
+    head = git(ROOT, "rev-parse", "--short", "HEAD").stdout.strip()
+    return (head or "unknown") + "-dirty" * bool(changed)
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
 
-    changed = git("status", "--porcelain", "--", ".", f":!{PUBLISHED}")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + "-dirty" * bool(changed)
+def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs git in ``root``; without git, the result is that of a failed command."""
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(command, 127, "", "")
 
 
 def in_words(header: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ reason, it records the error, the other cells still run, and the next run of the
 tries it again.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,12 +43,13 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
         )
         for name in dict.fromkeys(target for _, target in study.tasks)
     }  # fmt: skip
-    for source, _ in study.tasks:
-        study.images.check_source(source)
+    for source in dict.fromkeys(source for source, _ in study.tasks):
+        study.images.check_source(source, cache, reporter)
     _check_batches(study, targets)
     path = folder / "cells.jsonl"
     total = len(list(study.cells()))
-    done = cells.resume(path, dataclasses.asdict(study), total)
+    done = cells.resume(path, study.settings(), total)
+    version = commit()  # of the code that was loaded, whatever is committed later
 
     @functools.lru_cache(maxsize=1)  # one source's networks at a time
     def pair_of(source: str, target: str) -> tuple[str, cell.Pair]:
@@ -76,7 +76,9 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
                 title = f"{name} to {names['to']}: {_title(setting)}"
                 with reporter.task(title, _work(study, setting)) as advanced:
                     outcome = _outcome(study, setting, pair, advanced)
-                made = {**names, **outcome, "commit": commit()}
+                if "error" in outcome:
+                    reporter.warn(f"{title}: {outcome['error']}")
+                made = {**names, **outcome, "commit": version}
                 done.append({"record": "cell", **setting.record(), **made})
                 cells.append(path, done[-1])
 

@@ -39,10 +39,10 @@ class SmallImages:
     def quick(self) -> Self:
         return self
 
-    def check_source(self, name: str) -> None:
-        """Raises an ``InputError`` if there is no such source."""
+    def check_source(self, name: str, cache: Path, reporter: Reporter) -> None:
+        """Raises an ``InputError`` if there is no such source, or it cannot be read."""
         if name != RANDOM:
-            load(name, self.side)
+            self.dataset(name, cache, reporter)
 
     def dataset(self, name: str, cache: Path, reporter: Reporter) -> Dataset:
         """The images of a data set, as the network takes them."""
@@ -87,30 +87,31 @@ class Photographs:
         spec = dataclasses.replace(self.spec, network="efficientnet-lite0")
         return dataclasses.replace(self, spec=spec, side=min(self.side, QUICK_SIDE))
 
-    def check_source(self, name: str) -> None:
-        """Raises an ``InputError`` if there is no such source."""
-        base, _, variant = name.partition(":")
-        if base not in (IMAGENET, *dict(self.sets)):
-            raise unknown("source", base, (IMAGENET, *dict(self.sets)))
-        if variant and variant not in VARIANTS:
-            raise unknown("variant of a data set", variant, VARIANTS)
+    def check_source(self, name: str, cache: Path, reporter: Reporter) -> None:
+        """Raises an ``InputError`` if there is no such source, or it cannot be read."""
+        if name != IMAGENET:
+            self.dataset(name, cache, reporter)
 
     def dataset(self, name: str, cache: Path, reporter: Reporter) -> Dataset:
         """The photographs of a data set, as the network takes them."""
         base, _, variant = name.partition(":")
         if base not in dict(self.sets):
             raise unknown("data set", base, dict(self.sets))
+        if variant and variant not in VARIANTS:
+            raise unknown("variant of a data set", variant, VARIANTS)
         stored, *splits = dict(self.sets)[base]
         parts = (photographs(stored, x, self.side, warn=reporter.warn) for x in splits)
         pixels = functools.reduce(with_test_split, parts)
         dataset = dataclasses.replace(pixels, name=base)
-        if self.spec.start is not None:
-            with reporter.task(f"{base}: frozen part", 0) as advanced:
-                images: Any = activations(
-                    self.spec.network, self.spec.start, pixels.images, cache, advanced
-                )
-            dataset = dataclasses.replace(dataset, images=images)
-        return VARIANTS[variant](dataset) if variant else dataset
+        if variant:
+            dataset = VARIANTS[variant](dataset)
+        if self.spec.start is None:
+            return dataset
+        with reporter.task(f"{base}: frozen part", 0) as advanced:
+            images: Any = activations(
+                self.spec.network, self.spec.start, dataset.images, cache, advanced
+            )
+        return dataclasses.replace(dataset, images=images)
 
     def pretrained(
         self, name: str, recipe: Recipe, seeds: range, cache: Path, reporter: Reporter

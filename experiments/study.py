@@ -122,6 +122,8 @@ class Study:
             )
         if self.learning_rates and not self.validation_per_class:
             raise InputError("`learning_rates` need validation images, got none")
+        if len({(r.optimizer, r.batch_size) for r in self.recipes}) < len(self.recipes):
+            raise InputError("recipes must differ in optimizer or batch size")
         if self.validation_per_class and any(r.steps % CHUNKS for r in self.recipes):
             raise InputError(f"with validation, steps must be a multiple of {CHUNKS}")
 
@@ -145,6 +147,14 @@ class Study:
                     tuned = rule.max_ratio is None or not self.learning_rates
                     for weight in self.weights if tuned else (1.0,):
                         yield Setting(place, rate, name, weight)
+
+    def settings(self) -> dict[str, Any]:
+        """All that determines the results, as a JSON object."""
+        rules = {name: method(name).rule for name in self.methods}
+        return {
+            **dataclasses.asdict(self),
+            "rules": {k: dataclasses.asdict(v) for k, v in rules.items() if v},
+        }
 
     def recipe(self, setting: Setting) -> Recipe:
         """How the cell is trained."""

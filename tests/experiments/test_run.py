@@ -32,7 +32,7 @@ class Stripes:
     def quick(self):
         return self
 
-    def check_source(self, name):
+    def check_source(self, name, cache, reporter):
         if name != "noise":
             raise unknown("source", name, ["noise"])
 
@@ -157,7 +157,7 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
     assert _lines(out) == before
     code, _, errors = command("--seeds", "3")
     assert code == 1
-    assert "holds a study with" in errors
+    assert "holds a study with other seeds; pass another --out" in errors
     assert _lines(out) == before
 
 
@@ -169,7 +169,9 @@ def test_a_cell_that_fails_is_tried_again(command, finished, out, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(cell, "train", train)
-        assert command()[0] == 0
+        code, printed, _ = command()
+    assert code == 0
+    assert "learning rate 0.05, sgd, batches of 6: MemoryError: no room" in printed
     failed, fine = _cells(out)  # without it, no rate is chosen for the others
     assert failed["error"] == "MemoryError: no room"
     assert fine == finished[1]
