@@ -136,4 +136,4 @@ def _optimizer(
     if not callable(learning_rate):
         _checks.number("learning_rate", learning_rate, "a number")
     rate = optax.scale_by_learning_rate(learning_rate)
-    return optax.with_extra_args_support(optax.chain(dtnh(weight, **options), rate))
+    return optax.chain(dtnh(weight, **options), rate)

@@ -18,8 +18,6 @@ from dtnh_jax._trees import Layout, at
 
 # One name, several names, or a pytree prefix of PartitionSpec.
 AxisName = Any
-# The stacked axis of each array of a tree, or None.
-Stacked = list[int | None]
 
 _ADVICE = (
     "If an axis only splits the batch, average the gradients over it first, with "
@@ -38,7 +36,7 @@ class Axes(NamedTuple):
     # which its stacked axis is sharded.
     copies: tuple[int, ...]
     parts: tuple[int, ...]
-    stacked: tuple[tuple[str, ...], ...]
+    along: tuple[tuple[str, ...], ...]
 
 
 def check(axis_name: AxisName) -> None:
@@ -52,14 +50,14 @@ def check(axis_name: AxisName) -> None:
 
 
 def find(
-    axis_name: AxisName, layout: Layout, halves: list[Any], stacked: Stacked
+    axis_name: AxisName, layout: Layout, lists: list[Any], stacked: list[int | None]
 ) -> Axes:
     """Finds the axes along which to reduce sums over the arrays of a tree.
 
-    An array counts as sharded if it is sharded in any of the lists in ``halves``.
+    An array counts as sharded if it is sharded in any of ``lists``.
     """
     check(axis_name)
-    varying = [frozenset().union(*map(_varying, x)) for x in zip(*halves, strict=True)]
+    varying = [frozenset().union(*map(_varying, x)) for x in zip(*lists, strict=True)]
     if axis_name is None:
         _check_whole(layout, varying)
     named, along = _of_arrays(axis_name, layout, stacked)
@@ -85,7 +83,7 @@ def find(
 
 
 def whole_lengths(
-    axis_name: AxisName, layout: Layout, arrays: list[Any], stacked: Stacked
+    axis_name: AxisName, layout: Layout, arrays: list[Any], stacked: list[int | None]
 ) -> list[int | None]:
     """The global length of each stacked axis; None for arrays without one."""
     if stacked == [None] * len(layout):
@@ -111,6 +109,11 @@ def replicated(x: jax.Array) -> jax.Array:
     return x
 
 
+def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
+    """The index along the stacked axis where this device's shard starts."""
+    return jax.lax.axis_index(names) * length
+
+
 def _names(axis_name: AxisName) -> tuple[str, ...] | None:
     """``axis_name`` as a tuple of names; None if it is a tree."""
     if axis_name is None or isinstance(axis_name, str):
@@ -121,7 +124,7 @@ def _names(axis_name: AxisName) -> tuple[str, ...] | None:
 
 
 def _of_arrays(
-    axis_name: AxisName, layout: Layout, stacked: Stacked
+    axis_name: AxisName, layout: Layout, stacked: list[int | None]
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """For each array, the names that apply to it, and those of its stacked axis."""
     names = _names(axis_name)

@@ -17,29 +17,39 @@ from dtnh_jax._trees import Layout, Path, at
 _GRADIENTS = "empirical gradient", "regularizer gradient"
 
 # Requirements on a number, keyed by their wording in the error message.
-RANGES: dict[str, Callable[[float], bool]] = {
+_RANGES: dict[str, Callable[[float], bool]] = {
     "a number": lambda x: not math.isnan(x),
     "above 0 and below 1": lambda x: 0 < x < 1,
     "above 0 and at most 1": lambda x: 0 < x <= 1,
     "at least 1": lambda x: x >= 1,
-    "non-negative": lambda x: x >= 0,
+    "non-negative and finite": lambda x: 0 <= x < math.inf,
     "positive and finite": lambda x: 0 < x < math.inf,
 }
 
 
 def number(name: str, value: Any, must_be: str) -> None:
     """Raises unless ``value`` is a number in range, or traced and so not known yet."""
-    if isinstance(value, Tracer):
-        return
     if isinstance(value, jax.Array | np.ndarray):
         is_number = value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
     else:
         is_number = isinstance(value, int | float | np.number)
-    if not is_number:
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    if not is_number or jnp.iscomplexobj(value):
+        raise TypeError(f"`{name}` must be a real number, got {value!r}")
+    if isinstance(value, Tracer):
+        return
     # As a float, because comparing arrays under jax.jit would be traced.
-    if not RANGES[must_be](float(value)):
+    if not _RANGES[must_be](float(value)):
         raise ValueError(f"`{name}` must be {must_be}, got {value!r}")
+
+
+def float_dtype(name: str, value: Any) -> None:
+    """Raises unless ``value`` is a real floating-point dtype."""
+    try:
+        fits = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(f"`{name}` must be a floating-point dtype, got {value!r}")
 
 
 def integer(name: str, value: Any) -> None:

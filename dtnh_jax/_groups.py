@@ -16,7 +16,7 @@ from dtnh_jax._trees import Layout, Path, at, is_tree, resolve
 Granularity = str | Any | Callable[[Any], Any]  # a name, labels, or tree -> labels
 Stacked = Any
 
-KNOWN = ("global", "layer", "leaf")
+_KNOWN = ("global", "layer", "leaf")
 
 
 class Slot(NamedTuple):
@@ -48,7 +48,7 @@ class Groups(NamedTuple):
 def check(granularity: Granularity, stacked: Stacked = None) -> None:
     """Raises unless ``granularity`` is a known name, a tree or a function."""
     if isinstance(granularity, str):
-        _checks.one_of("granularity", granularity, KNOWN)
+        _checks.one_of("granularity", granularity, _KNOWN)
         if granularity == "global" and stacked is not None:
             raise ValueError(
                 "`stacked` splits layers, and there are none with "
@@ -107,7 +107,8 @@ def of_update(divide_: Callable, gradient: Any, params: Any, at_init: int) -> Gr
     if len(groups.names) != at_init:
         raise ValueError(
             f"the gradients form {len(groups.names)} groups, but the parameters given "
-            f"to `init` formed {at_init}: they must have the same structure"
+            f"to `init` formed {at_init}: they must have the same structure; pass "
+            "`params` to `update` if a gradient is None"
         )
     return groups
 

@@ -9,9 +9,9 @@ import optax
 from dtnh_jax import _trees
 
 # Enough for gradient accumulation, or a learning rate that starts at zero.
-STEPS = 8
+_STEPS = 8
 # Large compared with any noise that `inner` adds.
-GRADIENT = 1e3
+_GRADIENT = 1e3
 
 
 def refuse_negating(inner: Any, params: optax.Params) -> None:
@@ -38,11 +38,11 @@ def refuse_negating(inner: Any, params: optax.Params) -> None:
 
 def _negates(inner: Any, layout: _trees.Layout, ones: Any) -> bool:
     """Whether ``inner`` turns positive gradients negative in any array."""
-    gradient = jax.tree.map(lambda x: GRADIENT * x, ones)
+    gradient = jax.tree.map(lambda x: _GRADIENT * x, ones)
     # Control flow, as in optax.MultiSteps, would be compiled again in every step.
     with jax.disable_jit(), jax.ensure_compile_time_eval():
         state = inner.init(ones)
-        for _ in range(STEPS):
+        for _ in range(_STEPS):
             updates, state = inner.update(gradient, state, ones)
             arrays = [np.asarray(x) for x in layout.leaves(updates)]
             if any(np.any(x < 0) and np.all(x <= 0) for x in arrays):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtnh_jax import _axes, _checks, _groups, _precision, _projection, _sums, _trees
+from dtnh_jax import _axes, _checks, _groups, _precision, _sums, _trees
 from dtnh_jax._pair import GradientPair, MixedPair
 
 
@@ -62,11 +62,11 @@ def mix_regularizers(
     for i, maker in enumerate(makers):
         _checks.transformation(f"makers[{i}]", maker)
     if weights is not None:
-        if not (isinstance(weights, Sequence) or jnp.ndim(weights) == 1):
+        if not (isinstance(weights, Sequence) or np.ndim(weights) == 1):
             raise TypeError(f"`weights` must be a sequence of numbers, got {weights!r}")
         weights = tuple(weights)
         for i, weight in enumerate(weights):
-            _checks.number(f"weights[{i}]", weight, "non-negative")
+            _checks.number(f"weights[{i}]", weight, "non-negative and finite")
         _check_count(weights, len(makers), len(makers) + 1)
     _axes.check(axis_name)
     makers = tuple(map(optax.with_extra_args_support, makers))
@@ -111,6 +111,8 @@ def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any
     weights = (1.0,) * len(members) if weights is None else weights
     _check_count(weights, len(members), len(members))
     layout = _trees.Layout(gradient)
+    if not len(layout):
+        return layout.build([])
     lists = [layout.arrays(member) for member in members]
     groups = _groups.divide(gradient, "global")
     # Even if the arrays are sharded, a regularizer gradient may be equal everywhere.
@@ -119,9 +121,9 @@ def _mix(gradient: Any, members: list[Any], weights: Any, axis_name: Any) -> Any
     dtype = _precision.accumulator([x for each in lists for x in each])
     squares = _sums.products([(x, x) for x in lists], groups, axes, dtype)
     lowest = _sums.floor(lists[0], groups, axes, dtype)
-    (size,) = _sums.sizes(lists[0], groups, axes) if groups.names else (0,)
+    (size,) = _sums.sizes(lists[0], groups, axes)
     factors = [
-        _projection.divide(
+        _sums.divide(
             jnp.asarray(w, dtype) * np.asarray(np.sqrt(size), dtype),
             _sums.norms(square, lowest)[0],
         )

@@ -48,8 +48,8 @@ def l2_sp_penalty(
       >>> print(l2_sp_penalty(params, pretrained, alpha=0.1, beta=0.02))
       0.23
     """
-    _checks.number("alpha", alpha, "non-negative")
-    _checks.number("beta", beta, "non-negative")
+    _checks.number("alpha", alpha, "non-negative and finite")
+    _checks.number("beta", beta, "non-negative and finite")
     layout = _trees.Layout(params)
     is_new = [False] * len(layout)
     anchors = _regularizers.anchors_of(pretrained, layout, params, is_new)

@@ -14,7 +14,7 @@ from dtnh_jax import _axes, _checks, _groups, _precision, _sums, _trees
 from dtnh_jax._axes import Axes
 from dtnh_jax._groups import Groups, Slot
 from dtnh_jax._pair import GradientPair
-from dtnh_jax._sums import Arrays
+from dtnh_jax._sums import Arrays, divide
 
 # What happens to the regularizer in a group with a conflict.
 RULES = ("project", "drop", "ignore")
@@ -29,7 +29,7 @@ class Geometry(NamedTuple):
     cosine: jax.Array  # of the angle between regularizer and reference
     reference: jax.Array  # norm
     regularizer: jax.Array  # norm
-    update: Any = None  # norm
+    update: jax.Array  # norm
     regularizer_update: Any = None  # cosine of the angle between these two
     reference_update: Any = None  # cosine of the angle between these two
 
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 def geometry(
     reference: Arrays,
     regularizer: Arrays,
-    update: Arrays | None,
+    update: Arrays,
     groups: Groups,
     axes: Axes,
     *,
@@ -61,10 +61,9 @@ def geometry(
     What only the caps need is computed only if ``capped``.
     """
     m, r, u = reference, regularizer, update
-    dtype = _precision.accumulator([x for each in (m, r, u or []) for x in each])
-    wanted = [(m, m), (r, r), (r, m)]
-    if u is not None:
-        wanted += [(u, u), *([(r, u), (m, u)] if capped else [])]
+    dtype = _precision.accumulator([x for each in (m, r, u) for x in each])
+    caps = [(r, u), (m, u)] if capped else []
+    wanted = [(m, m), (r, r), (r, m), (u, u), *caps]
     # Computed once, even if the update is the reference itself.
     once = {frozenset(map(id, pair)): pair for pair in wanted}
     found = _sums.products(list(once.values()), groups, axes, dtype)
@@ -80,17 +79,8 @@ def geometry(
         ratio = divide(divide(product, norm(b)), norm(a))
         return jnp.clip(jnp.where(jnp.isinf(product), jnp.nan, ratio), -1, 1)
 
-    measured = Geometry(cosine(r, m), norm(m), norm(r))
-    if u is None:
-        return measured
     cosines = (cosine(r, u), cosine(m, u)) if capped else (None, None)
-    return Geometry(*measured[:3], norm(u), *cosines)
-
-
-def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
-    """``numerator / norm``, or 0 where the norm is zero."""
-    zero = norm == 0
-    return jnp.where(zero, 0, numerator / jnp.where(zero, 1, norm))
+    return Geometry(cosine(r, m), norm(m), norm(r), norm(u), *cosines)
 
 
 def plan(
@@ -163,7 +153,7 @@ def combine(
     factors = dict(zip(groups.families, _sums.scalars(both, groups), strict=True))
     dtype = plan_.keep.dtype
     bases: Sequence[Any] = update or [None] * len(reference)
-    arrays = zip(bases, reference, regularizer, groups.slots, axes.stacked, strict=True)
+    arrays = zip(bases, reference, regularizer, groups.slots, axes.along, strict=True)
     for u, m, r, slot, names in arrays:
         keep, push, *scale = (
             _along(x, slot, m.shape, names) for x in factors[slot._replace(axis=None)]
@@ -187,7 +177,7 @@ def _along(part: jax.Array, slot: Slot, shape: Any, names: Any) -> jax.Array:
         return part
     length = shape[slot.axis]
     if length < part.shape[0]:  # a shard
-        start = _sums.shard_start(names, length)
+        start = _axes.shard_start(names, length)
         part = jax.lax.dynamic_slice_in_dim(part, start, length)
     return part.reshape([length if i == slot.axis else 1 for i in range(len(shape))])
 
@@ -239,6 +229,6 @@ def project_conflict(  # noqa: D417
     layout = _trees.Layout(pair.empirical)
     g, r = (layout.arrays(half) for half in pair)
     axes = _axes.find(axis_name, layout, [g, r], groups.axes)
-    plan_ = plan(geometry(g, r, None, groups, axes), 1.0, "project")
+    plan_ = plan(geometry(g, r, g, groups, axes), 1.0, "project")
     rest = combine(plan_, None, g, r, groups, axes)
     return layout.build(x.astype(y.dtype) for x, y in zip(rest, r, strict=True))

@@ -13,11 +13,15 @@ from dtnh_jax._sums import Arrays
 
 
 def zeros_like(params: optax.Params, dtype: Any | None = None) -> optax.Params:
-    """Zeros shaped like the arrays in ``params``, in ``dtype`` or at least float32."""
+    """Zeros shaped like the arrays in ``params``.
+
+    They are in at least float32 or, if the array is real, in ``dtype``.
+    """
 
     def zeros(p):
         wide = np.result_type(jax.dtypes.result_type(p), np.float32)
-        return jnp.zeros_like(p, dtype=wide if dtype is None else dtype)
+        narrow = dtype is not None and not jnp.iscomplexobj(p)
+        return jnp.zeros_like(p, dtype=dtype if narrow else wide)
 
     layout = _trees.Layout(params)
     return layout.build(map(zeros, layout.leaves(params)))

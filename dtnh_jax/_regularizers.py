@@ -72,8 +72,8 @@ def l2_sp(
         raise TypeError(
             f"`alpha` must be a number, got {kind}: pass it as `pretrained=`"
         )
-    _checks.number("alpha", alpha, "non-negative")
-    _checks.number("beta", beta, "non-negative")
+    _checks.number("alpha", alpha, "non-negative and finite")
+    _checks.number("beta", beta, "non-negative and finite")
 
     def init_fn(params: optax.Params) -> L2SpState:
         layout = Layout(params)
@@ -128,13 +128,14 @@ def l2(
       >>> updates["kernel"], updates["bias"]
       (Array([[-1.1, -1.2]], dtype=float32), Array([-1.], dtype=float32))
     """
-    _checks.number("alpha", alpha, "non-negative")
+    _checks.number("alpha", alpha, "non-negative and finite")
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         layout = _check_plain("l2", updates, params)
-        decayed = [x.ndim > 1 for x in layout.arrays(updates)]
-        if mask is not None:
+        if mask is None:
+            decayed = [jnp.ndim(x) > 1 for x in layout.leaves(updates)]
+        else:
             decayed = _flags("mask", mask, layout, params)
         factors = [alpha if decays else 0.0 for decays in decayed]
         r = map(_pull, layout.leaves(params), [None] * len(layout), factors)

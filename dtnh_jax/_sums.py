@@ -85,9 +85,10 @@ def norms(squares: jax.Array, lowest: np.ndarray) -> jax.Array:
     return jnp.where(jnp.isinf(squares), jnp.nan, roots)
 
 
-def shard_start(names: tuple[str, ...], length: int) -> jax.Array:
-    """The index along the stacked axis where this device's shard starts."""
-    return jax.lax.axis_index(names) * length
+def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
+    """``numerator / norm``, or 0 where the norm is zero."""
+    zero = norm == 0
+    return jnp.where(zero, 0, numerator / jnp.where(zero, 1, norm))
 
 
 def _of_families(
@@ -96,12 +97,12 @@ def _of_families(
     """This device's part of the inner product of two lists in each group, ``[K]``."""
     parts: dict[Slot, list[jax.Array]] = {f: [] for f in groups.families}
     for x, y, slot, copies, names in zip(
-        a, b, groups.slots, axes.copies, axes.stacked, strict=True
+        a, b, groups.slots, axes.copies, axes.along, strict=True
     ):
         part = _axes.replicated(_dot(x, y, slot.axis, dtype))
         part = part if copies == 1 else part / copies
         if slot.count is not None and part.shape[0] < slot.count:  # a shard
-            start = shard_start(names, part.shape[0])
+            start = _axes.shard_start(names, part.shape[0])
             part = jax.lax.dynamic_update_slice_in_dim(
                 jnp.zeros(slot.count, dtype), part, start, axis=0
             )

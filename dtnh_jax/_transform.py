@@ -91,7 +91,7 @@ def dtnh(
         ``"global"``: all arrays. ``"layer"``: the arrays of one module, which share a
         parent key. ``"leaf"``: each array alone. Alternatively, a pytree of labels
         matched by path (a label applies to everything below it), or a function from the
-        gradients to one.
+        parameters, or gradients of their structure, to one.
       on_conflict: what to do if :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH.
         ``"drop"``: leave the regularizer out. ``"ignore"``: use the plain sum.
       reference: what the regularizer must not oppose. ``"gradient"``: :math:`g`.
@@ -102,9 +102,9 @@ def dtnh(
         references of the previous steps (as in `Hsieh et al., 2024
         <https://arxiv.org/abs/2402.02998>`_). It does not depend on this step's batch.
         The first step has no average and leaves the regularizer out.
-      reference_dtype: dtype of the average, by default at least float32. bfloat16
-        rounds small changes away: with a decay of 0.99 the average converges to about
-        0.8 of a constant gradient, with 0.999 to 0.3.
+      reference_dtype: dtype of the average of real arrays, by default at least float32.
+        bfloat16 rounds small changes away: with a decay of 0.99 the average converges
+        to about 0.8 of a constant gradient, with 0.999 to 0.3.
       max_ratio: κ, above 0 and at most 1, caps three lengths in each group:
         :math:`\|\lambda r\|` at :math:`\|u\|` before the projection,
         :math:`\|r'\|` at :math:`\kappa\|u\|` after it, and :math:`\|d\|` at
@@ -117,8 +117,8 @@ def dtnh(
         ``optax.scale_by_adam()``. It must not negate the updates: the learning rate
         comes after ``dtnh``.
       stacked: which arrays hold many layers along an axis, as made by ``nnx.scan``: a
-        pytree of axes, matched by path, or a function from the gradients to one. Each
-        slice is its own group, named ``"blocks[3]"``, say. Not for ``"global"``.
+        pytree of axes, matched by path, or a function like ``granularity``. Each slice
+        is its own group, named ``"blocks[3]"``, say. Not for ``"global"``.
       axis_name: the mesh axes over which arrays are sharded, needed only inside
         ``jax.shard_map``. A name, or a tuple of names; the type of each array says
         which of them apply to it. ``()`` if arrays are whole on every device. With
@@ -137,7 +137,8 @@ def dtnh(
       ValueError: if an argument is out of range; from ``init``, if ``inner`` negates
         updates, as ``optax.adam(lr)`` does, or an entry of a tree matches nothing; from
         ``update``, if gradients do not match, or ``axis_name`` is missing or unknown.
-      TypeError: from ``update``, if given a single gradient or integer arrays.
+      TypeError: if an argument has the wrong type; from ``update``, if given a single
+        gradient or integer arrays.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -152,12 +153,14 @@ def dtnh(
       Array([-0.1, -0.1], dtype=float32)
     """
     if not callable(weight):
-        _checks.number("weight", weight, "non-negative")
+        _checks.number("weight", weight, "non-negative and finite")
     _groups.check(granularity, stacked)
     _checks.one_of("on_conflict", on_conflict, _projection.RULES)
     _checks.one_of("reference", reference, ("gradient", "update"))
     if reference_decay is not None:
         _checks.number("reference_decay", reference_decay, "above 0 and below 1")
+    if reference_dtype is not None:
+        _checks.float_dtype("reference_dtype", reference_dtype)
     if max_ratio is not None:
         _checks.number("max_ratio", max_ratio, "above 0 and at most 1")
     if inner is not None:
@@ -215,7 +218,8 @@ def dtnh(
             moved = _reference.moved(m, judge, reference_decay)
             average = layout.build(moved, average)
 
-        pull = jnp.where(plan.length == 0, 0, plan.length / geo.update)
+        nothing = plan.length == 0
+        pull = jnp.where(nothing, 0, plan.length / jnp.where(nothing, 1, geo.update))
         conflicts = state.conflict.count
         cosine, removed, pull = (
             x.astype(jnp.float32) for x in (geo.cosine, plan.removed, pull)

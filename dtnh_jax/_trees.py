@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path
 
 Path = tuple[Any, ...]  # of jax.tree_util keys
@@ -94,8 +95,8 @@ class Layout:
 
 def is_inexact(leaf: Any) -> bool:
     """Whether ``leaf`` is a floating-point or complex array or number."""
-    if leaf is None:  # JAX takes None to mean the default dtype
-        return False
+    if leaf is None or isinstance(leaf, str | type | np.dtype):
+        return False  # JAX would take these for dtypes, None for the default
     try:
         return jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.inexact)
     except (TypeError, ValueError):

@@ -42,7 +42,7 @@ def pair_value_and_grad(
     Raises:
       TypeError: if ``argnums`` are not integers, an argument they name is missing or
         not differentiable, or ``fun`` does not return the values described above.
-      ValueError: if a negative argnum is out of range.
+      ValueError: if a negative argnum is out of range, or two name the same argument.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -63,7 +63,7 @@ def pair_value_and_grad(
 
     @functools.wraps(fun)
     def pair_fun(*args, **kwargs):
-        places = [place(n, len(args)) for n in numbers]
+        places = resolve(numbers, len(args))
         flat, treedef = jax.tree_util.tree_flatten_with_path([args[i] for i in places])
         leaves = [leaf for _, leaf in flat]
         smooth = [_is_smooth(path, x, places, allow_int) for path, x in flat]
@@ -101,8 +101,15 @@ def check_integers(argnums: list[Any]) -> None:
         raise TypeError(f"`argnums` must be one or more integers, got {argnums}")
 
 
-def place(argnum: int, count: int) -> int:
-    """Resolves ``argnum``, which may be negative, among ``count`` arguments."""
+def resolve(argnums: Sequence[int], count: int) -> list[int]:
+    """Resolves ``argnums``, which may be negative, among ``count`` arguments."""
+    places = [_place(argnum, count) for argnum in argnums]
+    if len(set(places)) < len(places):
+        raise ValueError(f"`argnums` names an argument twice: {tuple(argnums)}")
+    return places
+
+
+def _place(argnum: int, count: int) -> int:
     if argnum >= count:
         raise TypeError(
             f"differentiating with respect to argument {argnum} needs at least "

@@ -66,14 +66,14 @@ def nnx_pair_value_and_grad(
         x if isinstance(x, nnx.DiffState) else nnx.DiffState(x, wrt)
         for x in ([argnums] if one else argnums)
     ]
-    _value_and_grad.check_integers([x.argnum for x in entries])
-    filters = [(x.argnum, nnx.filterlib.to_predicate(x.filter)) for x in entries]
+    numbers = [x.argnum for x in entries]
+    _value_and_grad.check_integers(numbers)
+    filters = [nnx.filterlib.to_predicate(x.filter) for x in entries]
 
     @functools.wraps(fun)
     def pair_fun(*args, **kwargs):
-        wanted = {_value_and_grad.place(n, len(args)): keep for n, keep in filters}
-        if len(wanted) < len(filters):
-            raise ValueError(f"`argnums` names an argument twice: {argnums}")
+        places = _value_and_grad.resolve(numbers, len(args))
+        wanted = dict(zip(places, filters, strict=True))
         flat, treedef = jax.tree_util.tree_flatten_with_path(
             (args, kwargs), is_leaf=nnx.graph.is_graph_node
         )

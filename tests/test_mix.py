@@ -176,6 +176,14 @@ def test_what_is_not_finite_is_not_swallowed(value, whose):
     chex.assert_trees_all_equal(pair.empirical, G)
 
 
+@pytest.mark.parametrize("tree", [{}, {"a": None, "b": optax.MaskedNode()}])
+def test_a_tree_without_arrays(tree):
+    """As ``optax.partition`` makes for a label that no array has."""
+    tx = mix_regularizers(l2_sp(), l2())
+    pair, _ = tx.update(tree, tx.init(tree), tree)
+    assert pair == (tree, tree)
+
+
 def test_no_gradient_no_regularizer():
     def only_bias(tree):
         return {"body": {"w": None, "b": tree["body"]["b"]}, "head": None}
@@ -259,11 +267,13 @@ REFUSED = {
     ),
     "`makers[1]` must be an optax": lambda: update(decay(), l2),
     "`weights` must be a sequence of numbers, got 0.5": lambda: update(weights=0.5),
-    "`weights[0]` must be a number": lambda: update(decay(), weights="1"),
-    "`weights[1]` must be non-negative, got -1": lambda: update(
+    "`weights[0]` must be a real number": lambda: update(decay(), weights="1"),
+    "`weights[1]` must be non-negative and finite, got -1": lambda: update(
         decay(), decay(), weights=[1, -1]
     ),
-    "`weights[0]` must be non-negative, got nan": lambda: update(weights=[np.nan]),
+    "`weights[0]` must be non-negative and finite, got nan": lambda: update(
+        weights=[np.nan]
+    ),
     "`weights` has 3 entries for 1 regularizers: pass one per maker": lambda: update(
         decay(), weights=[1, 1, 1]
     ),

@@ -348,14 +348,18 @@ REFUSED = {
     "same shape [..., classes], got () and ()": logits(S[0, 0], S[0, 0]),
     "teacher's logits must be floating-point, got int32": logits(teacher=S.astype(int)),
     "`temperature` must be positive and finite, got 0.0": logits(temperature=0.0),
-    "`temperature` must be a number, got '2'": logits(temperature="2"),
+    "`temperature` must be a real number, got '2'": logits(temperature="2"),
     "`mask` must be boolean, got dtype int32": logits(mask=jnp.ones(4, int)),
     "`mask` must have shape (4,), the logits' shape without the classes, got "
     "(4, 6)": logits(mask=jnp.ones(LOGITS, bool)),
     "`mask` must have shape (4,), the logits' shape without the classes, got "
     "(1,)": logits(mask=jnp.ones(1, bool)),
-    "`alpha` must be non-negative": lambda: l2_sp_penalty(PARAMS, PRETRAINED, -1.0),
-    "`beta` must be non-negative": lambda: l2_sp_penalty(PARAMS, PRETRAINED, 1, -1.0),
+    "`alpha` must be non-negative and finite": lambda: l2_sp_penalty(
+        PARAMS, PRETRAINED, -1.0
+    ),
+    "`beta` must be non-negative and finite": lambda: l2_sp_penalty(
+        PARAMS, PRETRAINED, 1, -1.0
+    ),
     "`pretrained` has no array for the parameter at ['body']['w']": lambda: (
         l2_sp_penalty(PARAMS, {"head": None}, 1.0)
     ),

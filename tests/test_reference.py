@@ -206,10 +206,11 @@ def test_what_is_kept_is_the_same_on_every_batch(inner):
     [
         (jnp.bfloat16, None, jnp.float32),
         (jnp.complex64, None, jnp.complex64),
+        (jnp.complex64, jnp.bfloat16, jnp.complex64),
         (jnp.bfloat16, jnp.bfloat16, jnp.bfloat16),
     ],
 )
-def test_the_average_is_stored_in_float32_by_default(given, chosen, stored):
+def test_the_dtype_of_the_average(given, chosen, stored):
     g = {"w": jnp.ones(3, given)}
     tx = dtnh(reference_decay=0.9, reference_dtype=chosen)
     state = tx.init(g)

@@ -300,9 +300,9 @@ def decayed(mask):
 
 
 REFUSED = {
-    "`alpha` must be non-negative, got -1.0": lambda: l2_sp(-1.0),
-    "`beta` must be non-negative": lambda: l2_sp(1, -1),
-    "`alpha` must be non-negative, got -2.0": lambda: l2(-2.0),
+    "`alpha` must be non-negative and finite, got -1.0": lambda: l2_sp(-1.0),
+    "`beta` must be non-negative and finite": lambda: l2_sp(1, -1),
+    "`alpha` must be non-negative and finite, got -2.0": lambda: l2(-2.0),
     "got dict: pass it as `pretrained=`": lambda: l2_sp(START),
     "l2_sp needs the parameters": lambda: l2_sp().update(GRADS, l2_sp().init(START)),
     "l2 needs the parameters": lambda: l2().update(GRADS, ()),

@@ -174,6 +174,15 @@ def test_what_counts_as_zero_is_neither_capped_nor_projected_against():
     assert state.conflict.pull == np.inf
 
 
+@pytest.mark.parametrize("options", [{}, {"max_ratio": 0.5, "reference_decay": 0.9}])
+def test_zeros_are_quiet_under_debug_nans(options):
+    zeros = jax.tree.map(jnp.zeros_like, G)
+    with jax.debug_nans(True):
+        d, state = update(dtnh(**options), zeros, zeros)
+    chex.assert_trees_all_equal(d, zeros)
+    assert state.conflict.pull == 0
+
+
 def test_all_of_an_opposite_regularizer_is_removed():
     _, state = update(dtnh(), jnp.array([1.0, 0.0]), jnp.array([-1.0, 0.0]))
     assert state.conflict.removed == 1
@@ -330,17 +339,27 @@ REFUSED = {
     "float32[2] at ['m'], empirical": pair({"m": G}, {"m": R["a"]}),
     "shape (1,) at ['b'], empirical gradient (1, 1)": pair(G, {**R, "b": R["b"][0]}),
     "int32 at ['a'], empirical gradient int32": pair(INTEGERS, INTEGERS),
-    "`weight` must be non-negative, got -1.0": lambda: dtnh(-1.0),
-    "`weight` must be a number, got '1'": lambda: dtnh("1"),
+    "`weight` must be non-negative and finite, got -1.0": lambda: dtnh(-1.0),
+    "`weight` must be non-negative and finite, got inf": lambda: dtnh(np.inf),
+    "`weight` must be a real number, got '1'": lambda: dtnh("1"),
+    "`weight` must be a real number, got 1j": lambda: dtnh(1j),
+    "`weight` must be a real number, got np.complex64": lambda: dtnh(np.complex64(1)),
+    "`weight` must be a real number, got JitTracer(float32[2])": lambda: jax.jit(dtnh)(
+        jnp.ones(2)
+    ),
     "`max_ratio` must be above 0 and at most 1, got 0.0": lambda: dtnh(max_ratio=0.0),
     "`max_ratio` must be above 0 and at most 1, got 1.5": lambda: dtnh(max_ratio=1.5),
-    "`max_ratio` must be a number, got array": lambda: dtnh(max_ratio=np.ones(3)),
+    "`max_ratio` must be a real number, got array": lambda: dtnh(max_ratio=np.ones(3)),
     "`reference_decay` must be above 0 and below 1, got 1.0": lambda: dtnh(
         reference_decay=1.0
     ),
     "`reference_decay` must be above 0 and below 1, got 0.0": lambda: dtnh(
         reference_decay=0.0
     ),
+    "`reference_dtype` must be a floating-point dtype, got 'int8'": lambda: dtnh(
+        reference_decay=0.5, reference_dtype="int8"
+    ),
+    "floating-point dtype, got 'floaty'": lambda: dtnh(reference_dtype="floaty"),
     '"project", "drop", "ignore", got': lambda: dtnh(on_conflict="projet"),
     '"gradient", "update", got': lambda: dtnh(reference="updates"),
     '"global", "layer", "leaf", got': lambda: dtnh(granularity="layers"),

@@ -165,6 +165,8 @@ def test_positions_without_arrays_take_what_they_like():
         "f": len,
         "count": jnp.ones((), int),
         "empty": {},
+        "mode": "d",
+        "dtype": jnp.float32,
     }
     layout = Layout(tree)
     assert layout.keys == [("w",)]
@@ -172,7 +174,8 @@ def test_positions_without_arrays_take_what_they_like():
     assert layout.match(entries, "name") == [1]
     assert layout.match({"w": 1}, "name") == [1]
     built = layout.build([5])
-    assert built == {**tree, "w": 5, "f": None, "count": None}
+    absent = dict.fromkeys(("f", "count", "mode", "dtype"))
+    assert built == {**tree, "w": 5, **absent}
     assert layout.build([5], tree) == {**tree, "w": 5}
 
 

@@ -241,6 +241,7 @@ REFUSED = {
         W, X, argnums=(0, 2)
     ),
     "positional arguments, got 0": call(w=W, x=X),
+    "names an argument twice: (1, -1)": call(W, X, argnums=(1, -1)),
     "`argnums` has -3, but there are 2 arguments": call(W, X, argnums=-3),
     "integers, got ['w']": call(W, X, argnums="w"),
     "integers, got [0.5]": call(W, X, argnums=0.5),
