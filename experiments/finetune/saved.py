@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.data import Dataset
 from experiments.errors import InputError
-from experiments.networks import NETWORKS, Params, Upper, logits
+from experiments.networks import NETWORKS, Params, Upper
+from experiments.training import evaluate
 
 FOLDER, ABOUT, PARAMS = "network", "about.json", "params"
 
@@ -40,12 +42,11 @@ class Saved:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities ``[n, classes]`` for uint8 images ``[n, side, side, 3]``."""
-
-        @jax.jit  # compiling is faster than running the network op by op
-        def run(params: Params, images: jax.Array) -> jax.Array:
-            return jax.nn.softmax(logits(self.spec.build(params), images))
-
-        return np.asarray(run(self.params, images))
+        labels = np.zeros(len(images), np.int32)  # unknown, and not used
+        dataset = Dataset(images, labels, "images", len(self.classes))
+        params = jax.tree.map(lambda x: x[None], self.params)
+        rows = np.arange(len(images))[None]
+        return evaluate.probabilities(self.spec, params, dataset, rows)[0]
 
 
 def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
