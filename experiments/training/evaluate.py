@@ -4,7 +4,6 @@ import functools
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments import networks
 from experiments.data import Dataset
@@ -31,15 +30,16 @@ def probabilities(
 ) -> np.ndarray:
     """The probabilities from each of ``S`` networks, float32 ``[S, m, classes]``.
 
+    If a run has several processes, each classifies all images by itself.
+
     Args:
       spec: the networks' spec.
-      params: parameters; every array has a leading axis of ``S``.
+      params: parameters, whole in this process; every array has a leading axis of
+        ``S``.
       dataset: the images that ``members`` indexes.
       members: int32 ``[S, m]``, the images of each network.
       crop: side in pixels of the center crop; ``None`` for whole images.
     """
-    if jax.process_count() > 1:  # each process classifies all images by itself
-        params = multihost_utils.process_allgather(params, tiled=True)
 
     # One network and some images at a time, because all at once would take gigabytes.
     def of_seed(seed: int) -> np.ndarray:

@@ -146,11 +146,7 @@ def fit(
     else:
         params = progress.best
         at = (_best(progress.validation) + 1) * job.chunk
-    opt_state = progress.state.opt_state
-    if jax.process_count() > 1:  # so that each process can read them alone
-        params, opt_state = multihost_utils.process_allgather(
-            (params, opt_state), tiled=True
-        )
+    params, opt_state = _gathered((params, progress.state.opt_state))
     return Fitted(params, opt_state, progress.trace, progress.validation, at)
 
 
@@ -239,8 +235,9 @@ def _noted(
         return Progress(state, trace)
     if done % job.chunk:
         return before._replace(state=state, trace=trace)
+    params = _gathered(state.params)
     found = probabilities(
-        job.spec, state.params, job.dataset, job.validation, job.recipe.crop
+        job.spec, params, job.dataset, job.validation, job.recipe.crop
     )
     chunk = done // job.chunk - 1
     validation = np.copy(before.validation)
@@ -249,6 +246,13 @@ def _noted(
     if _best(validation) == chunk:  # copy, because the next piece donates the state
         best = jax.tree.map(jnp.copy, state.params)
     return Progress(state, trace, validation, best)
+
+
+def _gathered(state: Any) -> Any:
+    """The arrays of a state, whole, so that each process can read them alone."""
+    if jax.process_count() == 1:
+        return state
+    return multihost_utils.process_allgather(state, tiled=True)
 
 
 def _best(validation: np.ndarray) -> int:
