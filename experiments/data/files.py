@@ -15,7 +15,19 @@ from experiments.errors import InputError
 # Photographs hardly compress. CIFAR-10, thumbnails in padded tar blocks, is the worst
 # case here and grows fivefold when unpacked.
 MOST_GROWTH, ALWAYS_ALLOWED = 200, 100 * 2**20
+# How the names of archives end, for `stem` alone: their content tells the kind.
+_ENDS = {".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".zip"}
 _COMPRESSED = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7": lzma.LZMAFile, b"BZ": bz2.BZ2File}
+
+
+def stem(path: Path) -> str:
+    """The name of a folder, or of an archive without its suffixes."""
+    path = Path(os.path.abspath(path))
+    if path.is_dir():  # the folders data.v1 and data.v2 are not the same
+        return path.name
+    while path.suffix.lower() in _ENDS:
+        path = path.with_suffix("")
+    return path.name
 
 
 def names(folder: Path) -> list[str]:

@@ -84,7 +84,6 @@ def photographs(
 
 def _source(path: Path) -> Source:
     path = Path(os.path.abspath(path))
-    name = path.name.split(".tar")[0].removesuffix(".zip").removesuffix(".tgz")
 
     def open_(scratch: Path) -> Contents:
         root = files.unpacked(path, scratch)
@@ -98,4 +97,5 @@ def _source(path: Path) -> Source:
         examples = ((*place[x], str(path / x), root / x) for x in place)
         return classes, sizes, examples, words
 
-    return Source(name, [path.name, digests.of_json(files.stamps(path))], open_)
+    identity = [path.name, digests.of_json(files.stamps(path))]
+    return Source(files.stem(path), identity, open_)

@@ -13,7 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from experiments import cell, cells, digests
-from experiments.data import read_folder
+from experiments.data import files, read_folder
 from experiments.errors import InputError, unknown
 from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
@@ -106,7 +106,7 @@ class Finetune:
     @property
     def place(self) -> Path:
         """The folder of the run."""
-        return self.out or Path("runs/finetune") / self.folder.resolve().stem
+        return self.out or Path("runs/finetune") / files.stem(self.folder)
 
     @property
     def spec(self) -> Upper:

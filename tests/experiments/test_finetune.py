@@ -20,6 +20,7 @@ from experiments.cell import Target
 from experiments.data import Dataset, read_folder
 from experiments.errors import InputError
 from experiments.finetune import compared, saved
+from experiments.finetune.command import Finetune
 from experiments.finetune.split import split
 from experiments.finetune.views import through_frozen_part, views
 from experiments.networks import Upper
@@ -235,6 +236,13 @@ def test_a_finished_run_is_not_overwritten(place, colors, capsys):
     assert main(_command(colors, place)) == 1
     assert "holds a finished run" in capsys.readouterr().err
     assert (place / "run" / "report.html").read_bytes() == before
+
+
+def test_each_folder_has_a_run_of_its_own(tmp_path):
+    for name in ("data.v1", "data.v2"):
+        (tmp_path / name).mkdir()
+        assert Finetune(tmp_path / name).place == Path("runs/finetune") / name
+    assert Finetune(Path("x/photos.tar.gz")).place == Path("runs/finetune/photos")
 
 
 @pytest.mark.parametrize(

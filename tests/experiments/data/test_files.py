@@ -26,6 +26,13 @@ def test_every_kind_gives_the_same_files(tmp_path, pack, unpack, kind):
     assert {name: (folder / name).read_bytes() for name in CONTENT} == CONTENT
 
 
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_is_named_without_suffixes_and_a_folder_in_full(tmp_path, kind):
+    assert files.stem(tmp_path / f"v1.{kind}") == "v1.x"
+    (tmp_path / kind).mkdir()
+    assert files.stem(tmp_path / kind) == kind
+
+
 @pytest.mark.parametrize("name", ["../x.jpg", "a/../../x", "/etc/x", "C:/x", "..\\x"])
 @pytest.mark.parametrize("kind", ["x.zip", "x.tar"])
 def test_names_that_lead_out_are_refused(tmp_path, pack, unpack, kind, name):
