@@ -12,14 +12,13 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from experiments import cell, cells, digests
+from experiments import cell, digests
 from experiments.data import files, read_folder
 from experiments.errors import InputError, unknown
 from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
     METHODS,
     WEIGHT,
-    Outcome,
     choose,
     outcome,
     sentence,
@@ -32,11 +31,10 @@ from experiments.networks import NETWORKS, Upper, stages_of
 from experiments.progress import Reporter
 from experiments.provenance import about
 from experiments.recipe import Recipe
-from experiments.study import Place, Setting
 from experiments.training import devices
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interrupted
-from experiments.training.job import CHUNKS, Job
+from experiments.training.job import CHUNKS
 from experiments.training.loop import fit
 
 # Default number of frozen stages, counted from the input.
@@ -171,9 +169,6 @@ def run(config: Finetune, reporter: Reporter) -> None:
     recipe = _recipe(config, target, pixels.train.shape[1])
     settings = _settings(config, target, recipe)
     over = devices.layout(config.layout)
-    first, path, done = jax.process_index() == 0, config.place / "cells.jsonl", []
-    if first:
-        done = [x["method"] for x in cells.resume(path, settings, len(METHODS))]
     outcomes = []
     work = {name: 1 + method(name).distills for name in METHODS}
     with reporter.study(sum(work.values())):
@@ -188,11 +183,9 @@ def run(config: Finetune, reporter: Reporter) -> None:
             ):
                 fitted = fit(job, advanced, checkpoints, over, _live(config, folder))
             outcomes.append(outcome(name, job, fitted, target))
-            if first and name not in done:
-                cells.append(path, _record(config, job, outcomes[-1]))
     for text in warnings(outcomes, job, target.test):
         reporter.warn(text)
-    if first:
+    if jax.process_index() == 0:
         _write(config, spec, pixels, outcomes, settings)
     reporter.result(sentence(outcomes, target.test.shape[1]))
     reporter.say(f"written to {config.place}/: report.html, network/")
@@ -244,15 +237,6 @@ def _settings(config: Finetune, target: cell.Target, recipe: Recipe) -> dict[str
     }
 
 
-def _record(config: Finetune, job: Job, one: Outcome) -> dict[str, Any]:
-    """The line in ``cells.jsonl``."""
-    recipe, weight = job.recipe, None if one.method.rule is None else WEIGHT
-    place = Place(config.network, job.dataset.name, recipe.optimizer, recipe.batch_size)
-    setting = Setting(place, recipe.learning_rate, one.name, weight)
-    names = {"from": config.network, "to": job.dataset.name}
-    return {"record": "cell", **setting.record(), **names, **one.record}
-
-
 def _write(config, spec, pixels, outcomes, settings) -> None:
     out = config.place
     chosen = choose(outcomes)
@@ -272,6 +256,7 @@ def _write(config, spec, pixels, outcomes, settings) -> None:
         "test_accuracy": chosen.record["accuracy"][chosen.seed],
         "command": command,
         "made_with": about(settings),
+        "results": {one.name: one.record for one in outcomes},
     }
     report.write(out, pixels, outcomes, described)
     saved.save(out, spec, params, described)

@@ -29,7 +29,7 @@ class Outcome:
       steps: number of updates.
       fitted: the trained networks.
       answers: probabilities ``[S, m, classes]`` on the test images.
-      record: the record in ``cells.jsonl``, with accuracies in percent.
+      record: the results in ``about.json``, with accuracies in percent.
     """
 
     name: str

@@ -24,7 +24,7 @@ class Saved:
     Attributes:
       spec: the network.
       params: its parameters.
-      about: content of ``about.json``: classes, preprocessing, provenance.
+      about: content of ``about.json``: classes, preprocessing, results, provenance.
     """
 
     spec: Upper
@@ -56,7 +56,7 @@ def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
       out: folder of the run.
       spec: the upper part, with the stage after which it starts.
       params: parameters of the upper part.
-      about: classes, preprocessing and provenance, as a JSON object.
+      about: classes, preprocessing, results and provenance, as a JSON object.
     """
     whole = dataclasses.replace(spec, start=None).pretrained()
     whole = {**params, "body": {**whole["body"], **params["body"]}}

@@ -32,7 +32,14 @@ class Checkpoints:
           folder: has one folder per checkpoint number; anything else is ignored.
           settings: a JSON object with the settings that determine the run.
           say: called with messages about resuming and unreadable checkpoints.
+
+        Raises:
+          InputError: if the folder cannot be created.
         """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error.strerror}") from error
         self._settings = json.loads(json.dumps(settings))
         self.say = say
         self._damaged: set[int] = set()

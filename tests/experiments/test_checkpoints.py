@@ -137,6 +137,12 @@ def test_other_settings_are_refused_by_name(job, folder):
     assert _fit(job, folder, weight=0.1, size=(1, 2))[1] == 40
 
 
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match=r"cannot write .*/run/plain: Not a directory"):
+        Checkpoints(tmp_path / "run" / "plain", {})
+
+
 def test_what_is_saved_is_not_what_memory_holds_later(folder):
     """The next chunk reuses the memory of the one that is being written."""
     advance = jax.jit(lambda x: x + 1, donate_argnums=0)

@@ -1,6 +1,8 @@
 """The front door: from a folder of images to a network, a report and predictions."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -25,7 +27,6 @@ from experiments.finetune.split import split
 from experiments.finetune.views import through_frozen_part, views
 from experiments.networks import Upper
 from experiments.networks.weight_files import from_package
-from experiments.study import Setting
 from experiments.training import evaluate, loop
 
 COLORS = "blue", "green", "red"
@@ -172,7 +173,7 @@ def _command(colors, place):
 
 @pytest.fixture(scope="module")
 def place(colors, tmp_path_factory):
-    """A run that was interrupted after its first chunk, and resumed."""
+    """A run that was interrupted, refused other options, and was resumed."""
     place = tmp_path_factory.mktemp("finetuned")
     noted, told = loop._noted, []
 
@@ -184,9 +185,12 @@ def place(colors, tmp_path_factory):
         patch.chdir(place)
         patch.setattr(loop, "_noted", interrupt)
         told.append(main(_command(colors, place)))
+        with contextlib.redirect_stderr(io.StringIO()) as refused:
+            told.append(main([*_command(colors, place), "--learning-rate", "0.1"]))
         patch.setattr(loop, "_noted", noted)
         told.append(main(_command(colors, place)))
-    assert told == [130, 0]
+    assert told == [130, 1, 0]  # the second would be 130 too if it had trained
+    assert "learning_rate = 0.003, this run has 0.1" in refused.getvalue()
     return place
 
 
@@ -205,20 +209,19 @@ def test_the_network_answers_as_it_did_in_the_test(place, colors, monkeypatch):
 
 def test_what_a_run_leaves(place):
     run = place / "run"
-    assert {path.name for path in run.iterdir()} == {
-        *("cells.jsonl", "network", "report.html")
-    }
+    assert {path.name for path in run.iterdir()} == {"network", "report.html"}
     about = json.loads((run / "network" / "about.json").read_text())
     assert about["network"] == "efficientnet-lite0"
     assert about["preprocessing"]["crop"] == 32
     assert "python -m experiments" in about["command"]
-    _, *records = map(json.loads, (run / "cells.jsonl").read_text().splitlines())
-    settings = [Setting.of(record) for record in records]
-    assert [setting.method for setting in settings] == list(compared.METHODS)
-    assert {setting.place.target for setting in settings} == {"colors"}
+    assert list(about["results"]) == list(compared.METHODS)
+    results = about["results"][about["method"]]
+    assert results["accuracy"][about["seed"]] == about["test_accuracy"]
+    assert len(results["accuracy"]) == len(results["validation"]) == 2
     page = (run / "report.html").read_text()
-    for text in ("DTNH (L2-SP + weight decay)", "blue", "predict", "data:image/png"):
+    for text in ("colors: 3 classes", "DTNH (L2-SP + weight decay)", "blue", "predict"):
         assert text in page
+    assert "data:image/png" in page
     assert "src='http" not in page
 
 
