@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from experiments import cell, digests
 from experiments.data import files, read_folder
-from experiments.errors import InputError, unknown
+from experiments.errors import InputError
 from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
     METHODS,
@@ -27,7 +27,7 @@ from experiments.finetune.compared import (
 from experiments.finetune.split import split
 from experiments.finetune.views import MARGIN, through_frozen_part
 from experiments.methods import method
-from experiments.networks import NETWORKS, Upper, stages_of
+from experiments.networks import Upper, stages_of
 from experiments.progress import Reporter
 from experiments.provenance import about
 from experiments.recipe import Recipe
@@ -37,9 +37,6 @@ from experiments.training.interruption import Interrupted
 from experiments.training.job import CHUNKS
 from experiments.training.loop import fit
 
-# Default number of frozen stages, counted from the input.
-FROZEN = {"efficientnet-lite0": 6}
-FROZEN_OF_RESNETS = 3
 # Default length of training.
 LEAST_STEPS, PASSES = 100, 5
 
@@ -65,7 +62,8 @@ class Finetune:
     weights: Path | None = None
     """Weight file; by default from a package or the Hugging Face hub."""
     frozen: Annotated[int | None, arg(name="from")] = None
-    """Number of frozen stages, counted from the input; 0 trains the whole network."""
+    """Number of frozen stages, counted from the input; by default all but the last; 0
+    trains the whole network."""
     side: int = 160
     """Height and width in pixels of the crop that the network sees."""
     steps: int | None = None
@@ -109,9 +107,8 @@ class Finetune:
     @property
     def spec(self) -> Upper:
         """The network, without its classes."""
-        stages = [name for name in stages_of(self.network) if name != "pooled"]
-        frozen = FROZEN.get(self.network, FROZEN_OF_RESNETS)
-        frozen = frozen if self.frozen is None else self.frozen
+        stages = stages_of(self.network)
+        frozen = len(stages) - 1 if self.frozen is None else self.frozen
         if not 0 <= frozen <= len(stages):
             raise InputError(
                 f"--from must be in 0..{len(stages)}, the stages of {self.network}, "
@@ -133,8 +130,6 @@ class Finetune:
 
     def check(self) -> None:
         """Raises an ``InputError`` for anything wrong that shows before any work."""
-        if self.network not in NETWORKS:
-            raise unknown("network", self.network, NETWORKS)
         for name, least in {"side": 32, "seeds": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(

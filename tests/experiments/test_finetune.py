@@ -241,6 +241,14 @@ def test_a_finished_run_is_not_overwritten(place, colors, capsys):
     assert (place / "run" / "report.html").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("network", "last"), [("efficientnet-lite0", "stage6"), ("resnet101", "stage3")]
+)
+def test_all_stages_but_the_last_are_frozen(network, last):
+    assert Finetune(Path("x"), network=network).spec.start == last
+    assert Finetune(Path("x"), network=network, frozen=0).spec.start is None
+
+
 def test_each_folder_has_a_run_of_its_own(tmp_path):
     for name in ("data.v1", "data.v2"):
         (tmp_path / name).mkdir()
