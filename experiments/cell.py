@@ -18,7 +18,7 @@ from experiments.recipe import Recipe
 from experiments.training import delta
 from experiments.training.evaluate import probabilities, right
 from experiments.training.job import Job
-from experiments.training.loop import Fitted, fit
+from experiments.training.loop import Fitted, best_chunk, fit
 
 # Each use of a seed's key has its own number, so that no two share their randomness.
 HEAD, ORDER, TEST = 1, 2, 3
@@ -74,11 +74,8 @@ def few_shot_target(
 
     def split(seed: int) -> tuple[np.ndarray, ...]:
         drawn, left = few_shot(dataset, per_class + validation_per_class, seed)
-        by_class = np.argsort(dataset.labels[drawn], kind="stable")
-        ranked = drawn[by_class].reshape(dataset.classes, -1)
-        train, validation = np.split(ranked, [per_class], axis=1)
-        if not validation_per_class:
-            train = drawn  # in drawing order
+        by_class = drawn.reshape(dataset.classes, -1)
+        train, validation = np.split(by_class, [per_class], axis=1)
         if test is not None:
             left = np.random.default_rng([seed, TEST]).permutation(left)[:test]
         return train.ravel(), validation.ravel(), left
@@ -163,8 +160,8 @@ def summary(fitted: Fitted, accuracy: np.ndarray) -> dict[str, Any]:
         "loss": _thinned(fitted.trace.loss),
     }
     if fitted.validation is not None:
-        best = np.nanargmax(fitted.validation.mean(axis=1))
-        record["validation"] = _rounded(100 * fitted.validation[best])
+        best = fitted.validation[best_chunk(fitted.validation)]
+        record["validation"] = _rounded(100 * best)
     if fitted.trace.cosine is not None:
         record["groups"] = list(conflict_report(fitted.opt_state))
         record["conflict_rate"] = round(float(fitted.trace.conflict.mean()), 4)

@@ -45,8 +45,8 @@ def few_shot(
     """Draws a small training set, ``per_class`` images of each class.
 
     Returns:
-      int32 rows of the training images and of the test images. These are the held-out
-      images of the data set, or else all others.
+      int32 rows of the training images, sorted by class, and of the test images, which
+      are the held-out images of the data set, or else all others.
 
     Raises:
       InputError: if a class has too few images, or would have no test images left.

@@ -86,13 +86,9 @@ def by_place(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def compared(results: Results, name: str, source: str | None = None) -> list[Cell]:
-    """The cells of a method that have a difference to plain fine-tuning or diverged.
-
-    Optionally, only those of one source, by its name in tables.
-    """
-    own = [cell for cell in results.of(name) if cell.gain or cell.diverged]
-    return [cell for cell in own if source in (None, cell.record["from"])]
+def compared(results: Results, name: str) -> list[Cell]:
+    """The cells of a method that have a difference to plain fine-tuning or diverged."""
+    return [cell for cell in results.of(name) if cell.gain or cell.diverged]
 
 
 def _extent(cells: Sequence[Cell], what: Sequence[Callable]) -> list[str]:
@@ -107,9 +103,9 @@ def ranges(results: Results) -> str:
     sources = list(dict.fromkeys(source for source, _ in results.names.values()))
     rows = []
     for name in results.methods:
-        texts = []
+        cells, texts = compared(results, name), []
         for source in sources:
-            own = compared(results, name, source)
+            own = [cell for cell in cells if cell.record["from"] == source]
             low, high = _extent(own, (min, max))
             low = DIVERGED if any(cell.diverged for cell in own) else low
             texts.append(low if high in (low, NOTHING) else f"{low} … {high}")

@@ -145,7 +145,7 @@ def fit(
         params, at = progress.state.params, steps
     else:
         params = progress.best
-        at = (_best(progress.validation) + 1) * job.chunk
+        at = (best_chunk(progress.validation) + 1) * job.chunk
     params, opt_state = _gathered((params, progress.state.opt_state))
     return Fitted(params, opt_state, progress.trace, progress.validation, at)
 
@@ -243,7 +243,8 @@ def _noted(
     validation = np.copy(before.validation)
     validation[chunk] = right(found, job.dataset, job.validation)
     best = before.best
-    if _best(validation) == chunk:  # copy, because the next piece donates the state
+    if best_chunk(validation) == chunk:
+        # Copied, because the next piece donates the state.
         best = jax.tree.map(jnp.copy, state.params)
     return Progress(state, trace, validation, best)
 
@@ -255,7 +256,7 @@ def _gathered(state: Any) -> Any:
     return multihost_utils.process_allgather(state, tiled=True)
 
 
-def _best(validation: np.ndarray) -> int:
+def best_chunk(validation: np.ndarray) -> int:
     """The chunk with the highest mean accuracy, the first one if tied."""
     return int(np.nanargmax(validation.mean(axis=1)))
 

@@ -135,7 +135,8 @@ def test_the_trace_is_of_all_steps_and_groups(fitted):
 
 def test_the_best_on_validation_is_kept_the_first_of_equals(fitted, pair, monkeypatch):
     curve = fitted.validation.mean(axis=1)
-    assert loop._best(np.array([[0.5, 0.7], [0.6, 0.8], [0.7, 0.7], 2 * [np.nan]])) == 1
+    accuracies = np.array([[0.5, 0.7], [0.6, 0.8], [0.7, 0.7], 2 * [np.nan]])
+    assert loop.best_chunk(accuracies) == 1
     assert fitted.step == 4 + 4 * int(np.argmax(curve)) < 40
     job, after = small_task.job(), {}
 
