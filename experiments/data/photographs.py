@@ -44,8 +44,6 @@ def photographs(
     split: str,
     side: int,
     folder: Path = Path("runs/data"),
-    *,
-    tfds_dir: Path | None = None,
     **options: Any,
 ) -> Dataset:
     """One split of a set of photographs, at ``side`` x ``side`` pixels.
@@ -56,12 +54,10 @@ def photographs(
       split: ``"train"``, ``"test"`` or ``"validation"``, if the source has it; or
         ``"all"`` if the source has no splits, to be split by ``few_shot``.
       side: height and width in pixels.
-      folder: data folder, with downloaded archives in ``archives`` and decoded images
-        in ``arrays``.
-      tfds_dir: the ``data_dir`` of TensorFlow Datasets, by default ``folder/tfds``.
+      folder: data folder, with downloaded archives in ``archives``, what TensorFlow
+        Datasets prepared in ``tfds``, and decoded images in ``arrays``.
       **options: see ``read_folder``.
     """
-    data_dir = (tfds_dir or folder / "tfds").expanduser().resolve()
     if name.startswith(OWN_FILES):
         source = _source(Path(name.removeprefix(OWN_FILES)).expanduser())
     else:
@@ -75,7 +71,7 @@ def photographs(
         if name in OWN:
             source = own_source(name, folder / "archives")
         else:
-            source = official_source(name, data_dir)
+            source = official_source(name, (folder / "tfds").resolve())
     splits = read(source, side, folder / "arrays", **options)
     if split not in splits:
         raise unknown(f"split of {name}", split, splits)

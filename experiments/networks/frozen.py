@@ -35,7 +35,7 @@ def activations(
     """
     pixels = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
     name = f"{network}-{start}-{images.shape[1]}px-{pixels[:16]}"
-    if weights is not None and Path(weights).is_file():
+    if weights is not None:
         name += f"-{digests.of_file(Path(weights))[:16]}"
     path = cache / f"{name}.npy"
     if path.exists():

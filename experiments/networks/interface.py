@@ -57,8 +57,3 @@ def last(features: dict[str, jax.Array]) -> jax.Array:
 def gated(name: str, x: jax.Array, gates: Gates | None) -> jax.Array:
     """Multiplies the channels of a map ``[n, ..., channels]`` by their gates."""
     return x if gates is None else x * jnp.broadcast_to(gates[name], x.shape)
-
-
-def anchor(params: Params) -> Params:
-    """The anchor of a regularizer: the body, with ``None`` for the (new) head."""
-    return {**params, "head": jax.tree.map(lambda _: None, params["head"])}

@@ -44,10 +44,10 @@ def test_what_was_prepared_elsewhere_becomes_photographs(tmp_path, jpeg, levels)
             for label in range(3):
                 yield label, {"image": jpeg(level + 10 * label), "label": label}
 
-    data_dir = tmp_path / "tfds_data"
-    Elsewhere(data_dir=str(data_dir), file_format="array_record").download_and_prepare()
+    data_dir = str(tmp_path / "tfds")
+    Elsewhere(data_dir=data_dir, file_format="array_record").download_and_prepare()
     for split, level in (("train", 100), ("test", 200)):
-        dataset = photographs("imagenette", split, 4, tmp_path, tfds_dir=data_dir)
+        dataset = photographs("imagenette", split, 4, tmp_path)
         assert dataset.images.shape == (3, 4, 4, 3)
         assert dataset.class_names[0] == "n01440764"
         assert np.abs(levels(dataset) - (level + 10 * dataset.labels)).max() < 3
