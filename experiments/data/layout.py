@@ -23,7 +23,7 @@ _ORDER = "train", "validation", "test", "all"
 _NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"}
 
 # The names of the folders on the way to a file or folder, outermost first.
-Path = tuple[str, ...]
+Parts = tuple[str, ...]
 
 
 def layout(
@@ -67,7 +67,7 @@ def layout(
     images = {x: files[x] for x in files if _suffix(x).lower() in SUFFIXES}
     others = [x for x in files if x not in images and not x.endswith(ANNOTATIONS)]
 
-    def leave_out(folders: Collection[Path], why: str) -> None:
+    def leave_out(folders: Collection[Parts], why: str) -> None:
         gone = [image for image, folder in images.items() if folder in folders]
         if gone:
             shown = some("/".join(folder) or "." for folder in folders)
@@ -89,7 +89,7 @@ def layout(
             split[folder] = splits[folder[depth]], folder[depth + 1 :]
     leave_out(set(images.values()) - set(split), "outside the splits")
     listed = _listed(images, notes)
-    inside: dict[str, dict[Path, Path]] = defaultdict(dict)
+    inside: dict[str, dict[Parts, Parts]] = defaultdict(dict)
     for folder in {folder for x, folder in images.items() if x not in listed}:
         inside[split[folder][0]][folder] = split[folder][1]
     main = min(inside, key=_ORDER.index)
@@ -103,7 +103,7 @@ def layout(
                 f"image that can be read ({held}); remove it, or add images"
             )
     classes = tuple(sorted(set(named.values())))
-    label: dict[Path, str | None] = {}
+    label: dict[Parts, str | None] = {}
     for name, paths in inside.items():
         of_path = named.get if name == main else lambda path: _known(path, classes)
         found = {folder: of_path(path) for folder, path in paths.items()}
@@ -134,7 +134,7 @@ def some(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(ordered[:most]) + ", ..." * (len(ordered) > most)
 
 
-def _parts(name: str) -> Path:
+def _parts(name: str) -> Parts:
     return tuple(name.split("/"))
 
 
@@ -142,7 +142,7 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1] or name.split("/")[-1]
 
 
-def _common(paths: Iterable[Path]) -> Any:
+def _common(paths: Iterable[Parts]) -> Any:
     return os.path.commonprefix(list(paths))  # noqa: RUF071
 
 
@@ -151,9 +151,9 @@ def _kinds(files: Iterable[str]) -> str:
     return some(f"{kind} ({n})" for kind, n in counts.items()) or "nothing"
 
 
-def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]]:
+def _splits(where: str, folders: Collection[Parts]) -> tuple[Parts, dict[str, str]]:
     """The folder that contains the splits, and the split of each folder in it."""
-    groups: dict[tuple[Path, frozenset[str]], dict[str, str]] = defaultdict(dict)
+    groups: dict[tuple[Parts, frozenset[str]], dict[str, str]] = defaultdict(dict)
     for parent, name in {(x[:n], x[n]) for x in folders for n in range(len(x))}:
         words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).lower())
         matches = [match for match in map(_SPLIT.fullmatch, words) if match]
@@ -161,7 +161,7 @@ def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]
             rest = frozenset(words) - _NO_NAMES - {matches[0][0]}
             groups[parent, rest][name] = str(matches[0].lastgroup)
 
-    def alone(parent: Path, names: Collection[str]) -> bool:
+    def alone(parent: Parts, names: Collection[str]) -> bool:
         # A class may be named "train". It is a split if only it has class folders.
         n = len(parent)
         return all(
@@ -187,7 +187,7 @@ def _splits(where: str, folders: Collection[Path]) -> tuple[Path, dict[str, str]
     return (), {}
 
 
-def _classes(where: str, paths: set[Path], words: list[str]):
+def _classes(where: str, paths: set[Parts], words: list[str]):
     """The class of each path, and the paths that contain the class folders.
 
     Paths next to the class folders are missing.
@@ -221,14 +221,14 @@ def _classes(where: str, paths: set[Path], words: list[str]):
     return named, {path[:base] + top[:-1] for path, top in tops.items()}
 
 
-def _known(path: Path, classes: Collection[str]) -> str | None:
+def _known(path: Parts, classes: Collection[str]) -> str | None:
     """The class named by a part of the path."""
     n = len(path)
     parts = ("/".join(path[i:j]) for i in range(n) for j in range(n, i, -1))
     return next((part for part in parts if part in classes), None)
 
 
-def _listed(images: Mapping[str, Path], notes: Mapping[str, str]) -> dict[str, str]:
+def _listed(images: Mapping[str, Parts], notes: Mapping[str, str]) -> dict[str, str]:
     """Classes from Tiny ImageNet's lists: ``val/`` lists ``val/images/val_0.JPEG``."""
     classes = {
         (*_parts(note)[:-1], line.split("\t")[0]): line.split("\t")[1]

@@ -158,9 +158,9 @@ def run(config: Finetune, reporter: Reporter) -> None:
     pixels, target = devices.in_turn(lambda: _target(config, reporter))
     spec = dataclasses.replace(config.spec, classes=target.dataset.classes)
     body = spec.pretrained()
-    seeds = jax.tree.map(lambda x: np.broadcast_to(x, (config.seeds, *x.shape)), body)
+    params = jax.tree.map(lambda x: np.broadcast_to(x, (config.seeds, *x.shape)), body)
     # Train to the last step: with few validation images, the best step is random.
-    pair = cell.pair(spec, seeds, dataclasses.replace(target, validation=None))
+    pair = cell.pair(spec, params, dataclasses.replace(target, validation=None))
     recipe = _recipe(config, target, pixels.train.shape[1])
     settings = _settings(config, target, recipe)
     over = devices.layout(config.layout)

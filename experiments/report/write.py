@@ -8,7 +8,7 @@ from experiments import cells
 from experiments.errors import InputError
 from experiments.methods import method
 from experiments.provenance import in_words
-from experiments.report import choose, conflict, difference, headline, tables
+from experiments.report import chosen, conflict, difference, headline, tables
 from experiments.report.results import Record, Results, read_cells
 
 # A study with more places prints only the summary.
@@ -84,7 +84,7 @@ def _write(folder: Path, results: Results) -> None:
         "## Differences to plain fine-tuning\n\n" + texts["table.md"],
     ]
     if results.config["validation_per_class"]:
-        texts |= choose.markdown(results)
+        texts |= chosen.markdown(results)
         blocks.append("## Chosen trials\n\n" + texts["chosen.md"])
     blocks.append("## Cells without a result\n\n" + "\n".join(_without(results)))
     texts["report.md"] = "\n\n".join(block.strip() for block in blocks) + "\n"

@@ -31,7 +31,7 @@ HEAD_STEPS, HEAD_LEARNING_RATE = 200, 0.01
 
 
 def channel_weights(
-    architecture: networks.Spec,
+    spec: networks.Spec,
     params: networks.Params,
     dataset: Dataset,
     members: np.ndarray,
@@ -39,29 +39,27 @@ def channel_weights(
     """The channel weights by feature map, float32 ``[S, channels]`` with mean one.
 
     Args:
-      architecture: the networks' spec.
+      spec: the networks' spec.
       params: the pretrained body and a new head; every array has a leading axis of
         ``S``.
       dataset: the images that ``members`` indexes.
       members: int32 ``[S, n]``, each seed's training images.
     """
     images, labels = dataset.images[members], dataset.labels[members]
-    rises = jax.vmap(functools.partial(_loss_rises, architecture))(
-        params, images, labels
-    )
+    rises = jax.vmap(functools.partial(_loss_rises, spec))(params, images, labels)
     return {
         name: rise.shape[-1] * jax.nn.softmax(rise, axis=-1)
         for name, rise in rises.items()
     }
 
 
-@functools.partial(jax.jit, static_argnames="architecture")
+@functools.partial(jax.jit, static_argnames="spec")
 def _loss_rises(
-    architecture: networks.Spec, params: networks.Params, images: Any, labels: jax.Array
+    spec: networks.Spec, params: networks.Params, images: Any, labels: jax.Array
 ) -> dict[str, jax.Array]:
     """One seed's increase of the loss, in nats, without each channel."""
-    params = {**params, "head": _trained_head(architecture, params, images, labels)}
-    network = architecture.build(params)
+    params = {**params, "head": _trained_head(spec, params, images, labels)}
+    network = spec.build(params)
     open_gates = {
         name: jnp.ones(x.shape[-1]) for name, x in network.features(images).items()
     }
@@ -79,11 +77,11 @@ def _loss_rises(
     }
 
 
-def _trained_head(architecture, params, images, labels) -> Any:
-    features = networks.last(architecture.build(params).features(images))
+def _trained_head(spec, params, images, labels) -> Any:
+    features = networks.last(spec.build(params).features(images))
 
     def loss(head):
-        network = architecture.build({**params, "head": head})
+        network = spec.build({**params, "head": head})
         return cross_entropy(network.head(features), labels)
 
     tx = optax.adam(HEAD_LEARNING_RATE)

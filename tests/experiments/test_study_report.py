@@ -13,9 +13,8 @@ from rich.console import Console
 
 from experiments import cells
 from experiments.errors import InputError
-from experiments.report import choose, conflict, difference, headline, publish, tables
-from experiments.report.results import Results, read_cells
-from experiments.report.results import choose as best_of
+from experiments.report import chosen, conflict, difference, headline, publish, tables
+from experiments.report.results import Results, choose, read_cells
 from experiments.study import Place, Setting
 
 MEASURED = Path(__file__).parents[2] / "experiments/results"
@@ -123,7 +122,7 @@ def test_chosen_by_validation_and_never_by_test():
         record("l2/sum", 10.0, [80.0, 80.0], validation=[55.0, 55.0]),
         record("l2/sum", 100.0, diverged="loss is NaN"),
     ]
-    assert best_of(read_cells(trials))[DIGITS, "l2/sum"].weight == 1.0
+    assert choose(read_cells(trials))[DIGITS, "l2/sum"].weight == 1.0
 
 
 def test_rows_of_the_figure():
@@ -197,7 +196,7 @@ def test_committed_tables_are_what_the_code_writes(name):
         "headline.md": headline.markdown(results),
     }
     if results.config["validation_per_class"]:
-        written |= choose.markdown(results)
+        written |= chosen.markdown(results)
     for table, text in written.items():
         assert (MEASURED / name / table).read_text() == text
 
