@@ -86,7 +86,8 @@ def _source(path: Path) -> Source:
         names = files.names(root)
         listings = [root / x for x in names if x.endswith(ANNOTATIONS)]
         notes = {
-            str(x.relative_to(root)): x.read_text(errors="replace") for x in listings
+            str(x.relative_to(root)): x.read_text(encoding="utf-8", errors="replace")
+            for x in listings
         }
         classes, place, words = layout(str(path), names, notes)
         sizes = Counter(split for split, _ in place.values())

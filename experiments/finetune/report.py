@@ -96,7 +96,7 @@ def write(
         f"<title>{escape(pixels.dataset.name)}</title><style>{STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>"
     )
-    (out / "report.html").write_text(page)
+    (out / "report.html").write_text(page, encoding="utf-8")
 
 
 def _accuracies(outcomes: Sequence[Outcome], images: int) -> str:

@@ -69,7 +69,8 @@ def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
         checkpointer.save(folder / PARAMS, jax.tree.map(np.asarray, whole), force=True)
     about = {"network": spec.network, **about}
     # Written last, so that a folder without it is known to be incomplete.
-    (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False))
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    (folder / ABOUT).write_text(text, encoding="utf-8")
 
 
 def load(run: Path) -> Saved:
@@ -103,7 +104,7 @@ def described(path: Path) -> dict[str, Any]:
       InputError: if it is damaged or incomplete.
     """
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text(encoding="utf-8"))
         sides = [about["preprocessing"][name] for name in ("resize", "crop")]
         texts = [about["network"], *about["classes"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
