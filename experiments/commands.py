@@ -17,10 +17,9 @@ from experiments.training.interruption import Interrupted
 class Run:
     """Run a study, or its missing cells, and report it.
 
-    Writes cells.jsonl, report.md with its tables, and figures. The studies: demo (three
-    minutes on two cores), never-hurt, photographs, paper-caltech256-30,
-    paper-caltech256-60, paper-indoor67, paper-cifar10. Each has a file in
-    experiments/configs.
+    Writes cells.jsonl, report.md with its tables, and figures. There is a study for
+    each file in experiments/configs, such as demo (three minutes on two cores) and
+    never-hurt. With an unknown name, the error lists them all.
     """
 
     study: Positional[str]

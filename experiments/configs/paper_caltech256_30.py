@@ -7,7 +7,7 @@ EfficientNet-Lite0 at 64 pixels, 10 steps.
 
 Expected: not run yet, because the data were not available. A cell of 5 seeds takes 2.9
 million images through a ResNet-101 and back; distillation takes about half as long
-again. There are 204 cells. The images in the training split are fixed; seeds vary the
+again. There are 159 cells. The images in the training split are fixed; seeds vary the
 validation images, the head and the order. Result: none yet.
 """
 
