@@ -25,9 +25,10 @@ CHANGED = "; `dtnh_jax/` has changed since"
 COLLECTIVES = """## Communication between devices
 
 A test, `tests/sharding/check_collectives.py`, counts the collectives of a whole step
-with four arrays on eight virtual CPU devices, under plain `jax.jit`. `dtnh` and the
-steady rule add no collective if the parameters are replicated, at most four all-reduces
-if every array is sharded, and at most two in a tensor-parallel layout."""
+with four arrays on eight virtual CPU devices, under plain `jax.jit`. Compared with
+L2-SP by hand, the steady rule adds no collective if the parameters are replicated, at
+most five all-reduces if every array is sharded, and at most two in a tensor-parallel
+layout."""
 
 
 def report(folder: Path, *, check: bool) -> int:
