@@ -11,7 +11,7 @@ from benchmarks import compile, gpu_tests, memory, peers, provenance, step, upda
 from benchmarks.provenance import Standing
 from benchmarks.records import Record, read
 from benchmarks.report import tables
-from benchmarks.report.summary import goals, summary
+from benchmarks.report.summary import goals_table, summary
 
 SECTIONS: dict[str, ModuleType] = {
     "step": step,
@@ -82,7 +82,7 @@ def readme(records: Sequence[Record], standings: Mapping[str, Standing]) -> str:
     blocks = ["<!-- Made by `python -m benchmarks report`; do not edit. -->"]
     blocks += ["# Benchmarks", inspect.cleandoc(benchmarks.__doc__ or "")]
     if records:
-        blocks += ["## Goals", goals(records)]
+        blocks += ["## Goals", goals_table(records)]
     for name, module in SECTIONS.items():
         found = [record for record in records if record.benchmark == name]
         blocks += [f"## {module.TITLE}", inspect.cleandoc(module.__doc__ or "")]

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
+from benchmarks import goals
 from benchmarks.records import Record
 from benchmarks.report.tables import kept, markdown, number, spread
 
 # The goals of whole steps, which the main README shows.
-SHOWN = (
-    "step with L2-SP / by hand",
-    "step with the steady rule / without regularizer",
-    "step with distillation / joint loss",
-)
+SHOWN = (goals.L2_SP_STEP.name, goals.STEADY_STEP.name, goals.DISTILLATION.name)
 
 
-def goals(records: Sequence[Record]) -> str:
+def goals_table(records: Sequence[Record]) -> str:
     """One line per goal and device."""
     found: dict[tuple[str, str], list] = {}
     for record in records:

@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.provenance import clean_commit, standing
 from benchmarks.records import Record
 from benchmarks.report import page, tables
-from benchmarks.report.summary import goals as goals_table
+from benchmarks.report.summary import goals_table
 from benchmarks.rows import Pair, row
 from experiments.errors import InputError
 
