@@ -6,29 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import (
-    compile,
-    gpu,
-    gpu_tests,
-    memory,
-    peers,
-    provenance,
-    records,
-    step,
-    update,
-)
+from benchmarks import gpu, provenance, records
 from benchmarks.records import Record
 from benchmarks.report import page
+from benchmarks.report.page import BENCHMARKS
 from experiments.errors import InputError
 
-TOGETHER = {
-    "step": step,
-    "update": update,
-    "compile": compile,
-    "memory": memory,
-    "peers": peers,
-}
-BENCHMARKS = {**TOGETHER, "gpu_tests": gpu_tests}
+TOGETHER = [name for name in BENCHMARKS if name != "gpu_tests"]
 
 
 def main(arguments: list[str]) -> int:

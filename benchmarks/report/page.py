@@ -13,7 +13,8 @@ from benchmarks.records import Record, read
 from benchmarks.report import tables
 from benchmarks.report.summary import goals_table, summary
 
-SECTIONS: dict[str, ModuleType] = {
+# All benchmarks by name, in the order of the page.
+BENCHMARKS: dict[str, ModuleType] = {
     "step": step,
     "update": update,
     "compile": compile,
@@ -83,7 +84,7 @@ def readme(records: Sequence[Record], standings: Mapping[str, Standing]) -> str:
     blocks += ["# Benchmarks", inspect.cleandoc(benchmarks.__doc__ or "")]
     if records:
         blocks += ["## Goals", goals_table(records)]
-    for name, module in SECTIONS.items():
+    for name, module in BENCHMARKS.items():
         found = [record for record in records if record.benchmark == name]
         blocks += [f"## {module.TITLE}", inspect.cleandoc(module.__doc__ or "")]
         for record in found:

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from benchmarks import gpu, provenance, records
-from benchmarks.__main__ import TOGETHER, main, run
+from benchmarks.__main__ import BENCHMARKS, TOGETHER, main, run
 from benchmarks.report import page
 from experiments.errors import InputError
 
@@ -62,19 +62,19 @@ def test_a_part_on_a_gpu_that_takes_too_long_is_cut(monkeypatch, tmp_path, capfd
     assert gpu.run([], {("a",): 0.2, ("c", "b"): 20}) == 1
     said = capfd.readouterr().out.split()
     assert said[::4] == ["cut:", "done:", "failed:"]
-    assert {x for names in gpu.PARTS for x in names} <= {*TOGETHER, "gpu_tests"}
+    assert {x for names in gpu.PARTS for x in names} <= {*BENCHMARKS}
 
 
 # Compiling takes most of a minute for each.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*TOGETHER, "gpu_tests"])
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_quick(name, tmp_path, lenient_promotion, monkeypatch):
     monkeypatch.setattr(provenance, "standing", lambda commit: "same")
     monkeypatch.setattr(provenance, "clean_commit", lambda told: told)
     folder = tmp_path / "results"
     commit = "a" * 40
-    measure = page.SECTIONS[name].measure
-    monkeypatch.setattr(page.SECTIONS[name], "measure", lambda quick: measure(True))
+    measure = BENCHMARKS[name].measure
+    monkeypatch.setattr(BENCHMARKS[name], "measure", lambda quick: measure(True))
     run(name, quick=False, commit=commit, folder=folder)
     (record,) = records.read(folder)
     assert record.complete
@@ -88,5 +88,5 @@ def test_quick(name, tmp_path, lenient_promotion, monkeypatch):
         assert not row["failed"]
     else:
         tables = {row["table"] for row in record.rows}
-        assert tables == set(page.SECTIONS[name].TABLES)
+        assert tables == set(BENCHMARKS[name].TABLES)
         assert all(row["ratio"]["median"] > 0 for row in record.rows)
