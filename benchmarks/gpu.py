@@ -18,22 +18,19 @@ PARTS = {
 }
 
 
-def run(
-    options: Sequence[str], parts: dict[tuple[str, ...], float] | None = None
-) -> int:
+def run(options: Sequence[str]) -> int:
     """Runs the parts, each in its own process, and stops those that take too long.
 
     The record of a stopped part has the results so far.
 
     Args:
       options: command-line options for each part.
-      parts: time limits in seconds by names of benchmarks; by default ``PARTS``.
 
     Returns:
       1 if a part failed, else 0.
     """
     failed = False
-    for names, seconds in (parts or PARTS).items():
+    for names, seconds in PARTS.items():
         began = time.perf_counter()
         commands = ([sys.executable, "-m", "benchmarks", x, *options] for x in names)
         processes = [subprocess.Popen(x, start_new_session=True) for x in commands]

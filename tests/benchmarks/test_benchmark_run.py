@@ -53,16 +53,36 @@ def test_a_quick_run_of_an_unclean_tree_writes_nothing(monkeypatch, tmp_path, di
     assert not list(tmp_path.iterdir())
 
 
-def test_a_part_on_a_gpu_that_takes_too_long_is_cut(monkeypatch, tmp_path, capfd):
+@pytest.fixture
+def python(monkeypatch, tmp_path):
+    """Sets what is run in place of Python: a script, whose ``$3`` is the benchmark."""
+
+    def becomes(lines):
+        script = tmp_path / "python"
+        script.write_text(f"#!/bin/sh\n{lines}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+
+    return becomes
+
+
+def test_a_benchmark_that_is_killed_is_a_failure(python, capfd):
+    """And the others are run."""
+    python("echo $3; case $3 in memory) kill -9 $$;; esac")
+    assert main(["--quick"]) == 1
+    assert capfd.readouterr().out.split() == TOGETHER
+    python("exit 0")
+    assert main(["--quick"]) == 0
+
+
+def test_a_part_on_a_gpu_that_takes_too_long_is_cut(python, monkeypatch, capfd):
     """And the next one is run; one that fails is said to have failed."""
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\ncase $3 in a) sleep 60;; b) exit 3;; esac\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    assert gpu.run([], {("a",): 0.2, ("c", "b"): 20}) == 1
+    python("case $3 in a) sleep 60;; b) exit 3;; esac")
+    assert {x for names in gpu.PARTS for x in names} <= {*BENCHMARKS}
+    monkeypatch.setattr(gpu, "PARTS", {("a",): 0.2, ("c", "b"): 20})
+    assert gpu.run([]) == 1
     said = capfd.readouterr().out.split()
     assert said[::4] == ["cut:", "done:", "failed:"]
-    assert {x for names in gpu.PARTS for x in names} <= {*BENCHMARKS}
 
 
 # Compiling takes most of a minute for each.
