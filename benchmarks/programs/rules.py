@@ -1,14 +1,11 @@
 """The methods that DTNH is compared with, as Optax transformations."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-
-from dtnh_jax import GradientPair
 
 
 def l2_sp_by_hand(
@@ -31,21 +28,15 @@ def l2_sp_by_hand(
     return optax.GradientTransformation(init, update)
 
 
-def naive_surgery(weight: float = 1.0, eps: float = 1e-8) -> Any:
+def naive_surgery(
+    weight: float = 1.0, eps: float = 1e-8
+) -> optax.GradientTransformation:
     """The projection of ``dtnh``, over two long vectors."""
 
-    def update(pair: GradientPair, params: Any) -> Any:
+    def update(pair, params):
         g, restore = ravel_pytree(pair.empirical)
         r, _ = ravel_pytree(pair.regularizer)
         opposed = jnp.minimum(jnp.vdot(g, r), 0) / (jnp.vdot(g, g) + eps)
         return restore(g + weight * (r - opposed * g))
 
-    return _stateless(update)
-
-
-def _stateless(update: Callable[[GradientPair, Any], Any]) -> Any:
-    # Not `optax.stateless`, which maps over the leaves of one tree, not of a pair.
-    return optax.GradientTransformation(
-        lambda params: optax.EmptyState(),
-        lambda updates, state, params=None: (update(updates, params), state),
-    )
+    return optax.stateless(update)
