@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from dtnh_jax import GradientPair, dtnh_adamw, dtnh_sgd, l2, l2_sp, mix_regularizers
+from experiments.bloop import bloop
 from experiments.errors import InputError
 from experiments.methods import HEAD_DECAY, REGULARIZERS, RULES, Method, method
 from experiments.recipe import OPTIMIZERS, Recipe
@@ -93,3 +94,15 @@ def test_frozen_trains_the_head_alone(optimizer):
     np.testing.assert_array_equal(found["body"]["kernel"], start["body"]["kernel"])
     np.testing.assert_array_equal(found["head"]["bias"], plain["head"]["bias"])
     assert not np.allclose(plain["body"]["kernel"], start["body"]["kernel"])
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_bloop_leaves_nothing_along_the_average(sign):
+    """Nor against it; in the first step the average is along the gradient."""
+    g, noise = _trees(2)
+    r = jax.tree.map(lambda x, y: sign * x + 0.5 * y, g, noise)
+    combined, _ = bloop().update(GradientPair(g, r), bloop().init(g))
+    rest = jax.tree.map(lambda d, x: d - x, combined, g)
+    norms = optax.tree.norm(rest) * optax.tree.norm(g)
+    assert abs(optax.tree.vdot(rest, g) / norms) < 1e-4
+    assert optax.tree.norm(rest) > 0.1
