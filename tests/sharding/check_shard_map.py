@@ -18,6 +18,7 @@ from layouts import (
     project,
     specs,
 )
+from samplers import stack
 
 from dtnh_jax import GradientPair, dtnh_sgd, project_conflict
 
@@ -26,7 +27,7 @@ close = functools.partial(chex.assert_trees_all_close, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_to_the_last_bit_where_no_sum_is_rounded(layout):
+def test_almost_to_the_last_bit_where_no_sum_is_rounded(layout):
     """Sums of small whole numbers are exact in any order: only the order differs.
 
     The last bit may: a compiler may fuse a product and a sum of one shape only.
@@ -152,13 +153,9 @@ def test_types_say_what_is_the_same_everywhere():
     )
 
 
-def stacked_pairs(count):
-    return jax.tree.map(lambda *x: np.stack(x), *map(gradients, range(count)))
-
-
 def test_networks_of_their_own():
     """With ``axis_name=()`` each of eight devices is judged by itself."""
-    pairs = stacked_pairs(8)
+    pairs = stack(*map(gradients, range(8)))
     one = jax.vmap(functools.partial(project_conflict, axis_name=()))
     on = mesh("fsdp", "shard_map")
     sharded = jax.jit(
@@ -168,6 +165,6 @@ def test_networks_of_their_own():
 
 
 def test_vmap_with_a_named_axis_adds_nothing_up():
-    pairs = stacked_pairs(3)
+    pairs = stack(*map(gradients, range(3)))
     named = jax.vmap(project_conflict, axis_name="seed")
     same(jax.jit(named)(pairs), jax.jit(jax.vmap(project_conflict))(pairs))
