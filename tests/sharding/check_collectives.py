@@ -13,21 +13,14 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from layouts import batch, collectives, losses, mesh, network, place, specs, state_specs
 
+from benchmarks.programs.rules import l2_sp_by_hand
 from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
 
 def by_hand():
-    """L2-SP added to the gradient; the state is the pretrained parameters."""
-
-    def update(updates, state, params=None):
-        pulled = jax.tree.map(lambda g, w, w0: g + (w - w0), updates, params, state)
-        return pulled, state
-
-    return optax.chain(
-        optax.GradientTransformation(lambda params: params, update), optax.adamw(0.1)
-    )
+    return optax.chain(l2_sp_by_hand(1.0), optax.adamw(0.1))
 
 
 def steady():
@@ -37,7 +30,7 @@ def steady():
 def counted(tx, layout):
     """Collectives of a step that keeps the places of parameters and state."""
     on, params = mesh(layout, "automatic"), network(0)
-    where = specs(layout), state_specs(tx, params, layout)
+    where = specs(layout), state_specs(tx, params, specs(layout))
     start = place(on, (params, jax.jit(tx.init)(params)), where)
     data = place(on, batch(), (P("data"), P("data")))
 

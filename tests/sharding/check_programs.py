@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
-from layouts import TWO_AXES, collectives, gradients, mesh, network, specs
+from layouts import TWO_AXES, collectives, gradients, in_shard_map, network, specs
 
-from dtnh_jax import GradientPair, dtnh_adamw, l2, l2_sp, mix_regularizers
+from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
 
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
@@ -17,21 +16,9 @@ def steady(axis_name=None):
     return optax.chain(mix, dtnh_adamw(0.1, axis_name=axis_name))
 
 
-def in_shard_map(tx, where, check_vma=True):
-    """``tx.update`` of a pair, and of parameters; its arguments."""
-    pair, params = gradients(0), network(0)
-    state = tx.init(params)
-    state_where = optax.tree.map_params(
-        tx, lambda _, s: s, state, where, transform_non_params=lambda _: P()
-    )
-    update = jax.shard_map(
-        tx.update,
-        mesh=mesh("tensor", "shard_map"),
-        in_specs=(GradientPair(where, where), state_where, where),
-        out_specs=(where, state_where),
-        check_vma=check_vma,
-    )
-    return update, (pair, state, params)
+def given(tx):
+    """The arguments of ``tx.update``."""
+    return gradients(0), tx.init(network(0)), network(0)
 
 
 def text(function, arguments):
@@ -51,7 +38,9 @@ def text(function, arguments):
 )
 def test_one_all_reduce(where, axis_name):
     """All that an update adds, and one more for a mix."""
-    found = list(collectives(text(*in_shard_map(steady(axis_name), where))))
+    tx = steady(axis_name)
+    update = in_shard_map(tx, network(0), where)
+    found = list(collectives(text(update, given(tx))))
     # Of three regularizers their norms; then <m, m>, <r, r>, <u, u>, <m, r>, <r, u> and
     # <m, u> of two groups.
     numbers = [] if where == specs("data") else [3, 6 * 2]
@@ -63,11 +52,12 @@ def test_no_conditional(style):
     """``platform_dependent`` is decided before a program is compiled."""
     if style == "shard_map":
         where = specs("tensor")
-        function, arguments = in_shard_map(steady(where), where, check_vma=False)
+        tx = steady(where)
+        function = in_shard_map(tx, network(0), where, check_vma=False)
     else:
         tx = steady()
         function = tx.update
-        arguments = gradients(0), tx.init(network(0)), network(0)
+    arguments = given(tx)
     if style == "vmap":
         function = jax.vmap(function)
         arguments = jax.tree.map(lambda x: np.stack([x, x]), arguments)

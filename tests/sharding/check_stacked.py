@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
-from layouts import mesh, place
+from layouts import in_shard_map, mesh, place, project, state_specs
 
 from dtnh_jax import (
     GradientPair,
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("lenient_promotion")
 
 LAYERS, STEPS = 8, 3
 AXES = {"kernel": 1, "bias": 0}  # of the arrays of `blocks`
+LAYERWISE = {"granularity": "layer", "stacked": {"blocks": AXES}}
 SHAPES = {
     "blocks": {"kernel": (4, LAYERS, 8), "bias": (LAYERS, 8)},
     "head": {"kernel": (8, 4), "bias": (4,)},
@@ -119,28 +120,18 @@ def test_on_one_device_it_is_the_network_unrolled():
 @pytest.mark.parametrize("where", ["across", "both"])
 def test_on_eight_devices(where, style):
     on, specs = mesh("tensor", style), WHERE[where]
-    in_shard_map = style in ("typed", "untyped")
-    tx = steady({"blocks": AXES}, specs if in_shard_map else None)
-    state = tx.init(normal(5))
-    state_specs = optax.tree.map_params(
-        tx, lambda _, spec: spec, state, specs, transform_non_params=lambda _: P()
-    )
-    update = tx.update
-    if in_shard_map:
-        update = jax.shard_map(
-            update,
-            mesh=on,
-            in_specs=(GradientPair(specs, specs), state_specs, specs),
-            out_specs=(specs, state_specs),
-            check_vma=style == "typed",
-        )
+    by_device = style in ("typed", "untyped")
+    tx, params = steady({"blocks": AXES}, specs if by_device else None), normal(5)
+    state, update = tx.init(params), tx.update
+    if by_device:
+        update = in_shard_map(tx, params, specs, check_vma=style == "typed")
 
     def put(tree):
         pair = isinstance(tree, GradientPair)
         return place(on, tree, GradientPair(specs, specs) if pair else specs)
 
     with jax.set_mesh(on):
-        start = place(on, state, state_specs)
+        start = place(on, state, state_specs(tx, params, specs))
         updates, state = train(tx, lambda x: x, jax.jit(update), put, start)
         for x, spec in zip(*map(jax.tree.leaves, (updates[-1], specs)), strict=True):
             sharding = jax.sharding.NamedSharding(on, spec)
@@ -151,43 +142,23 @@ def test_on_eight_devices(where, style):
     assert list(conflict_report(state)) == list(expected)
 
 
-def project(where, axis_name, check_vma=True):
-    specs = WHERE[where]
-    function = functools.partial(
-        project_conflict,
-        granularity="layer",
-        stacked={"blocks": AXES},
-        axis_name=axis_name,
-    )
-    return jax.jit(
-        jax.shard_map(
-            function,
-            mesh=mesh("tensor", "shard_map"),
-            in_specs=(GradientPair(specs, specs),),
-            out_specs=specs,
-            check_vma=check_vma,
-        )
-    )
-
-
 def test_names_will_do_where_the_stack_is_whole():
-    found = project("whole", "model")(pairs()[0])
-    alone = functools.partial(
-        project_conflict, granularity="layer", stacked={"blocks": AXES}
-    )
+    found = project("tensor", "model", WHERE["whole"], **LAYERWISE)(pairs()[0])
+    alone = functools.partial(project_conflict, **LAYERWISE)
     chex.assert_trees_all_close(found, jax.jit(alone)(pairs()[0]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_names_do_not_tell_how_a_stack_is_sharded(check_vma):
     words = "does not say whether the stacked axis of the array at ['blocks']"
+    names = ("data", "model")
     with pytest.raises(ValueError, match=re.escape(words)):
-        project("both", ("data", "model"), check_vma)(pairs()[0])
+        project("tensor", names, WHERE["both"], check_vma, **LAYERWISE)(pairs()[0])
 
 
 def test_init_on_shards_sees_the_whole_stack():
     specs = WHERE["both"]
-    tx = dtnh(granularity="layer", stacked={"blocks": AXES}, axis_name=specs)
+    tx = dtnh(axis_name=specs, **LAYERWISE)
     state = jax.jit(
         jax.shard_map(
             tx.init, mesh=mesh("tensor", "shard_map"), in_specs=(specs,), out_specs=P()

@@ -117,13 +117,13 @@ def make_step(layout, style, axis_name=None):
     return step
 
 
-def state_specs(tx, params, layout):
+def state_specs(tx, params, where):
     """Of the optimizer's state: averages and anchors are sharded as the parameters."""
     return optax.tree.map_params(
         tx,
         lambda _, spec: spec,
         jax.eval_shape(tx.init, params),
-        specs(layout),
+        where,
         transform_non_params=lambda _: P(),
     )
 
@@ -149,10 +149,11 @@ def training(layout, style):
     on = mesh(layout, style)
     params, pretrained = network(0), network(1)
     tx = optimizer()
-    where = specs(layout), state_specs(tx, params, layout)
-    rest = specs(layout), P("data")
+    of_params = specs(layout)
+    where = of_params, state_specs(tx, params, of_params)
+    rest = of_params, P("data")
     start = place(on, (params, jax.jit(tx.init)(params)), where)
-    given = place(on, (pretrained, batch()), (rest[0], (P("data"), P("data"))))
+    given = place(on, (pretrained, batch()), (of_params, (P("data"), P("data"))))
     axis_name = SHARDED_OVER[layout] if style == "shard_map" else None
     step = make_step(layout, style, axis_name)
     if style == "shard_map":
@@ -178,6 +179,18 @@ def gradients(seed, integers=False):
     if integers:
         g, r = jax.tree.map(lambda x: np.round(8 * x), (g, r))
     return GradientPair(g, r)
+
+
+def in_shard_map(tx, params, where, check_vma=True):
+    """``tx.update`` of a pair in shard_map, on the mesh of ``tensor``."""
+    state_where = state_specs(tx, params, where)
+    return jax.shard_map(
+        tx.update,
+        mesh=mesh("tensor", "shard_map"),
+        in_specs=(GradientPair(where, where), state_where, where),
+        out_specs=(where, state_where),
+        check_vma=check_vma,
+    )
 
 
 def project(layout, axis_name, where=None, check_vma=True, **options):
