@@ -12,7 +12,7 @@ from pathlib import Path
 import optax
 import pytest
 
-import dtnh_jax
+import dtnh_jax.nnx
 
 # As users have it, not as the other tests do.
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -22,6 +22,7 @@ MODULES = [
     "dtnh_jax",
     *(f"dtnh_jax.{m.name}" for m in pkgutil.iter_modules(dtnh_jax.__path__)),
 ]
+PUBLIC = {n: getattr(m, n) for m in (dtnh_jax, dtnh_jax.nnx) for n in m.__all__}
 # `make test-clients` runs the page on trainers.
 DOCS = sorted({*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "trainers.md"})
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
@@ -113,9 +114,9 @@ def test_figures_come_from_the_script_as_it_is():
         assert digest in figure.read_text(), f"run {script.relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("name", dtnh_jax.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_documented(name):
-    public = getattr(dtnh_jax, name)
+    public = PUBLIC[name]
     assert public.__doc__
     assert f"\n   {name}\n" in (ROOT / "docs" / "api.md").read_text()
     if callable(public) and not isinstance(public, type):
