@@ -16,9 +16,9 @@ def source() -> tuple[np.ndarray, np.ndarray]:
     return _part(0)
 
 
-def target(per_class: int = 5) -> tuple[tuple, tuple]:
-    """A few training images per class, and all others as test images."""
+def target() -> tuple[tuple, tuple]:
+    """Five training images per class, and all others as test images."""
     images, labels = _part(5)
     rank = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
-    chosen = rank < per_class
+    chosen = rank < 5
     return (images[chosen], labels[chosen]), (images[~chosen], labels[~chosen])
