@@ -107,6 +107,24 @@ def test_max_ratio_caps_regularizer_and_step(pair, kappa, weight):
         check.assert_close(d_, expected, 1e-5, size=check.norm(g_))
 
 
+def test_the_cap_holds_where_almost_all_is_conflict():
+    """The angle, close to 180°, is known only up to rounding."""
+    kappa, sine = 1e-3, 2e-3
+    rng = np.random.default_rng(0)
+    g, side = rng.standard_normal((2, 100, 300))
+    g /= np.linalg.norm(g, axis=1, keepdims=True)
+    side -= np.sum(side * g, axis=1, keepdims=True) * g
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    d, _ = jax.vmap(functools.partial(update, dtnh(max_ratio=kappa)))(
+        jnp.float32(g), jnp.float32(sine * side - g)
+    )
+    d = np.float64(d)
+    along = np.sum(d * g, axis=1)
+    across = np.linalg.norm(d - along[:, None] * g, axis=1)
+    assert np.max(across / along) < kappa * (1 + 1e-3)
+    assert np.median(across / along) > kappa / 2
+
+
 # Numbers that are zero, extreme or not finite.
 
 
