@@ -74,7 +74,7 @@ def _check_shown(shown, printed):
     assert next(words) == next(words), printed
     pairs = zip(*(map(float, NUMBER.findall(x)) for x in (shown, printed)), strict=True)
     for expected, actual in pairs:
-        assert actual == pytest.approx(expected, rel=0.1, abs=0.1), printed
+        assert actual == pytest.approx(expected, rel=0.1, abs=0.02), printed
 
 
 @pytest.mark.parametrize("name", MODULES)
