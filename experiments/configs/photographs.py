@@ -5,7 +5,7 @@ Command: ``python -m experiments run photographs``, with the archives
 files in ``train/CLASS`` and ``test/CLASS``, so with lossy compression) and
 ``tiny_imagenet_80_25.tar.xz`` (Tiny ImageNet, 80 training and 25 validation images per
 class) in ``runs/data/archives``. Expected: about two hours on two otherwise idle cores.
-Result: ``experiments/results/photographs``, so far of the first four tasks.
+Result: ``experiments/results/photographs``.
 
 The network is EfficientNet-Lite0 at 64 pixels. Everything up to the sixth stage is
 frozen, and its output is computed once. The seventh stage, the last convolution and the
