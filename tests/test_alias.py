@@ -73,5 +73,5 @@ def test_they_take_the_keyword_too(alias):
 @pytest.mark.parametrize("alias", [dtnh_sgd, dtnh_adamw])
 @pytest.mark.parametrize("rate", [np.nan, "0.1", {}, None])
 def test_a_wrong_learning_rate_is_refused(alias, rate):
-    with pytest.raises((TypeError, ValueError), match="must be a (real )?number, got"):
+    with pytest.raises((TypeError, ValueError), match=r"must be a (real )?number, got"):
         alias(rate)
