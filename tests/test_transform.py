@@ -362,9 +362,7 @@ REFUSED = {
     "`weight` must be a real number, got '1'": lambda: dtnh("1"),
     "`weight` must be a real number, got 1j": lambda: dtnh(1j),
     "`weight` must be a real number, got np.complex64": lambda: dtnh(np.complex64(1)),
-    "`weight` must be a real number, got JitTracer(float32[2])": lambda: jax.jit(dtnh)(
-        jnp.ones(2)
-    ),
+    "`weight` must be a real number, got JitTracer": lambda: jax.jit(dtnh)(jnp.ones(2)),
     "`max_ratio` must be above 0 and at most 1, got 0.0": lambda: dtnh(max_ratio=0.0),
     "`max_ratio` must be above 0 and at most 1, got 1.5": lambda: dtnh(max_ratio=1.5),
     "`max_ratio` must be a real number, got array": lambda: dtnh(max_ratio=np.ones(3)),
