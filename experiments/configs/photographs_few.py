@@ -2,7 +2,7 @@
 
 Command: ``python -m experiments run photographs-few``, with the archives that
 ``photographs`` needs. Expected: about 40 minutes on two otherwise idle cores. Result:
-``experiments/results/photographs-few``, so far from ImageNet.
+``experiments/results/photographs-few``.
 """
 
 import dataclasses
