@@ -17,6 +17,7 @@ from experiments import cell, configs
 from experiments.__main__ import main
 from experiments.data import DATASETS
 from experiments.errors import unknown
+from experiments.methods import RULES
 from experiments.provenance import commit
 from experiments.recipe import Recipe
 from experiments.run import rates
@@ -158,6 +159,9 @@ def test_ctrl_c_is_one_line_and_the_rest_is_run_later(
     code, _, errors = command("--seeds", "3")
     assert code == 1
     assert "holds a study with other seeds; pass another --out" in errors
+    changed = dataclasses.replace(RULES["layer"], max_ratio=0.5)
+    monkeypatch.setitem(RULES, "layer", changed)
+    assert "holds a study with other rules; pass another --out" in command()[2]
     assert _lines(out) == before
 
 

@@ -74,6 +74,7 @@ def test_a_setting_has_a_recipe_and_is_read_back_from_its_record():
         ({"seeds": 1}, "seeds must be at least 2, got 1"),
         ({"validation_per_class": 0}, "need validation images, got none"),
         ({"recipes": (Recipe(steps=15),)}, "steps must be a multiple of 10"),
+        ({"recipes": (Recipe(10), Recipe(20))}, "must differ in optimizer or batch"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused(change, message):
