@@ -1,5 +1,11 @@
 """Inner products within each group."""
 
+import functools
+import itertools
+import operator
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,15 +30,25 @@ def products(
     moved. If several devices hold the same array, its sum is divided by their number,
     so that it counts once in the total.
     """
-    if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
-        # If several sums convert the same array, XLA on a CPU stores a float32 copy of
-        # it. Behind the barrier the inputs look different, and each sum converts as it
-        # goes.
-        pairs = jax.lax.platform_dependent(
-            pairs, cpu=jax.lax.optimization_barrier, default=lambda x: x
+    sums = jax.lax.platform_dependent(
+        pairs,
+        cpu=lambda pairs: _sums_apart(_as_separate(pairs, dtype), groups, dtype),
+        cuda=lambda pairs: _sums_together(pairs, groups, dtype),
+        default=lambda pairs: _sums_apart(pairs, groups, dtype),
+    )
+    parts = [
+        _of_whole_array(x, slot, copies, names).reshape(-1)
+        for row in sums
+        for x, slot, copies, names in zip(
+            row, groups.slots, axes.copies, axes.along, strict=True
         )
-    rows = [_of_families(a, b, groups, axes, dtype) for a, b in pairs]
-    return _axes.total(axes, jnp.stack(rows))
+    ]
+    flat = jnp.concatenate([jnp.zeros(0, dtype), *parts])
+    table = jnp.pad(flat.reshape(len(pairs), -1), ((0, 0), (0, 1)))
+    # Without the barrier, XLA turns the sums into chains of additions and repeats the
+    # chains in the kernel of every array.
+    table = jax.lax.optimization_barrier(table)
+    return _axes.total(axes, jnp.sum(table[:, _columns(groups)], axis=-1))
 
 
 def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
@@ -91,44 +107,87 @@ def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, norm))
 
 
-def _of_families(
-    a: Arrays, b: Arrays, groups: Groups, axes: Axes, dtype: np.dtype
-) -> jax.Array:
-    """This device's part of the inner product of two lists in each group, ``[K]``."""
-    parts: dict[Slot, list[jax.Array]] = {f: [] for f in groups.families}
-    for x, y, slot, copies, names in zip(
-        a, b, groups.slots, axes.copies, axes.along, strict=True
-    ):
-        part = _axes.replicated(_dot(x, y, slot.axis, dtype))
-        part = part if copies == 1 else part / copies
-        if slot.count is not None and part.shape[0] < slot.count:  # a shard
-            start = _axes.shard_start(names, part.shape[0])
-            part = jax.lax.dynamic_update_slice_in_dim(
-                jnp.zeros(slot.count, dtype), part, start, axis=0
-            )
-        parts[slot._replace(axis=None)].append(part)
-    totals = [_total(f, x, dtype) for f, x in parts.items()]
-    # The usual case takes one operation instead of one per group.
-    if totals and all(x.ndim == 0 for x in totals):
-        return jnp.stack(totals)
-    return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
+def _sums_apart(
+    pairs: list[tuple[Arrays, Arrays]], groups: Groups, dtype: np.dtype
+) -> list[Arrays]:
+    """The inner product of each array, or of each of its slices, one list per pair."""
+    return [
+        [
+            jnp.sum(x, axis=_summed(x, slot))
+            for x, slot in zip(_products(a, b, dtype), groups.slots, strict=True)
+        ]
+        for a, b in pairs
+    ]
 
 
-def _total(family: Slot, parts: list[jax.Array], dtype: np.dtype) -> jax.Array:
-    if not parts:
-        return jnp.zeros(() if family.count is None else family.count, dtype)
-    if len(parts) == 1:
-        return parts[0]
-    # Without the barrier, XLA turns the sum into a chain of additions and repeats the
-    # chain in the kernel of every array.
-    return jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)), axis=0)
+def _sums_together(
+    pairs: list[tuple[Arrays, Arrays]], groups: Groups, dtype: np.dtype
+) -> list[Arrays]:
+    """The same, but all sums of an array are one operation.
+
+    This more than halves the kernels on a GPU, where each stage of a large sum is a
+    kernel of its own. On a CPU it is inaccurate: XLA then adds numbers one by one.
+    """
+    zeros = [np.zeros((), dtype)] * len(pairs)
+    add = functools.partial(jax.tree.map, operator.add)
+    products = (_products(a, b, dtype) for a, b in pairs)
+    sums = [
+        jax.lax.reduce(xs, zeros, add, _summed(xs[0], slot))
+        for slot, *xs in zip(groups.slots, *products, strict=True)
+    ]
+    return [[of_array[i] for of_array in sums] for i in range(len(pairs))]
 
 
-def _dot(a: jax.Array, b: jax.Array, axis: int | None, dtype: np.dtype) -> jax.Array:
-    """The real inner product: a scalar, or a vector with one per slice of ``axis``."""
-    a, b = _precision.accumulate_in(dtype, a), _precision.accumulate_in(dtype, b)
-    others = tuple(i for i in range(a.ndim) if i != axis)
-    return jnp.sum(jnp.real(jnp.conj(a) * b), axis=others)
+def _products(a: Arrays, b: Arrays, dtype: np.dtype) -> Iterator[jax.Array]:
+    """Yields the real part of ``conj(a) * b``, array by array."""
+    for x, y in zip(a, b, strict=True):
+        x, y = (_precision.accumulate_in(dtype, each) for each in (x, y))
+        yield jnp.real(jnp.conj(x) * y)
+
+
+def _summed(x: jax.Array, slot: Slot) -> tuple[int, ...]:
+    """The axes to sum over: all but the stacked one."""
+    return tuple(i for i in range(x.ndim) if i != slot.axis)
+
+
+def _as_separate(
+    pairs: list[tuple[Arrays, Arrays]], dtype: np.dtype
+) -> list[tuple[Arrays, Arrays]]:
+    """Makes XLA on a CPU take equal arrays for different ones, if they are narrow.
+
+    If several sums convert the same array, it would store a float32 copy. Behind the
+    barrier, each sum converts as it goes.
+    """
+    if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
+        return jax.lax.optimization_barrier(pairs)
+    return pairs
+
+
+def _of_whole_array(part: jax.Array, slot: Slot, copies: int, names: Any) -> jax.Array:
+    """This device's contribution to the sums of an array over all devices."""
+    part = _axes.replicated(part)
+    part = part if copies == 1 else part / copies
+    if slot.count is not None and part.shape[0] < slot.count:  # a shard
+        start = _axes.shard_start(names, part.shape[0])
+        zeros = jnp.zeros(slot.count, part.dtype)
+        part = jax.lax.dynamic_update_slice_in_dim(zeros, part, start, axis=0)
+    return part
+
+
+def _columns(groups: Groups) -> np.ndarray:
+    """Where the sums of each group stand in a list over arrays and their slices.
+
+    Returns:
+      ints ``[K, n]``, filled up with -1.
+    """
+    columns: list[list[int]] = [[] for _ in groups.names]
+    at = itertools.count()
+    for slot in groups.slots:
+        for group in range(slot.first, slot.last):
+            columns[group].append(next(at))
+    most = max(map(len, columns), default=0)
+    rows = [column + [-1] * (most - len(column)) for column in columns]
+    return np.array(rows, np.int32).reshape(len(columns), most)
 
 
 def _by_mask(vectors: jax.Array, wanted: list[int]) -> list[jax.Array]:
