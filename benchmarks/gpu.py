@@ -11,10 +11,10 @@ from collections.abc import Sequence
 # In order of usefulness, with a time limit in seconds. The benchmarks of one entry run
 # in parallel, because they do not measure time.
 PARTS = {
-    ("gpu_tests", "memory"): 130,
     ("step",): 170,
-    ("update",): 210,
-    ("compile",): 60,
+    ("update",): 200,
+    ("compile",): 70,
+    ("gpu_tests", "memory"): 130,
 }
 
 

@@ -68,7 +68,7 @@ def measure(quick: bool) -> Iterator[list[Row]]:
         network = Network(name, size)
         for task in tasks:
             case = f"{network.title}, {task}"
-            found = _measured(network, task, 0 if quick else 10)
+            found = _measured(network, task, 0 if quick else 10 if on_cpu() else 4)
             yield [
                 *found.rows("time", case, PAIRS[task], floor=FLOORS[task]),
                 *_temporaries(case, found, PAIRS[task]),

@@ -52,8 +52,8 @@ def measure(quick: bool) -> Iterator[list[Row]]:
     """The rows of each network and dtype, then of sizes, then of stacked layers."""
     seconds = 0 if quick else 4 if on_cpu() else 2
     networks = shapes.TINY if quick else shapes.networks()
-    for dtype in DTYPES:
-        for network, sizes in networks.items():
+    for network, sizes in networks.items():
+        for dtype in DTYPES:
             case = f"{network}, {dtype}"
             yield _optimizers(case, sizes, dtype, seconds)
             yield _pair(case, sizes, dtype, seconds)
