@@ -178,7 +178,7 @@ def _columns(groups: Groups) -> np.ndarray:
     """Where the sums of each group stand in a list over arrays and their slices.
 
     Returns:
-      ints ``[K, n]``, filled up with -1.
+      ints ``[K, n]``, filled up with -1, where the list must have a zero.
     """
     columns: list[list[int]] = [[] for _ in groups.names]
     at = itertools.count()
