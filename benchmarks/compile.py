@@ -3,9 +3,10 @@
 The arrays are those of a convolutional network, in float32: layers of a kernel, a bias,
 and the scale and bias of a norm. `dtnh` on two given gradients is compared with their
 plain weighted sum, and the steady rule with `optax.adamw(lr)`. All programs of one size
-are compiled in turn, in one process, three times, or fewer if they take long. Each time
-a new function is traced and lowered, then compiled by XLA, without a persistent cache.
-The exponent p is fitted to cost ~ n^p over the last two decades: 1 is linear growth.
+are compiled in turn, in one process, three times (once on an accelerator, or if they
+take long). Each time a new function is traced and lowered, then compiled by XLA,
+without a persistent cache. The exponent p is fitted to cost ~ n^p over the last two
+decades: 1 is linear growth.
 """
 
 import functools
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import goals
+from benchmarks.goals import on_cpu
 from benchmarks.programs import shapes, updates
 from benchmarks.rows import Pair, Row, measured, row
 from benchmarks.timing import ratio
@@ -50,7 +52,7 @@ def _arrays(n: int, quick: bool) -> list[Row]:
             "steady rule": functools.partial(updates.optimized, updates.steady, g, w),
         },
         seconds=0 if quick else 2,
-        compilations=1 if quick else 3,
+        compilations=3 if on_cpu() and not quick else 1,
         patience=PATIENCE,
     )
     goal = goals.COMPILE if n in JUDGED else None

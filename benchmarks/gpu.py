@@ -11,10 +11,10 @@ from collections.abc import Sequence
 # In order of usefulness, with a time limit in seconds. The benchmarks of one entry run
 # in parallel, because they do not measure time.
 PARTS = {
-    ("step",): 170,
-    ("update",): 200,
-    ("compile",): 70,
-    ("gpu_tests", "memory"): 130,
+    ("step",): 260,
+    ("update",): 140,
+    ("compile",): 80,
+    ("gpu_tests", "memory"): 110,
 }
 
 

@@ -16,7 +16,7 @@ FILES = (
     *("sums", "stacked", "inner", "descent", "value_and_grad", "nnx"),
     *("accumulate", "skip", "report", "penalties"),
 )
-SECONDS = 110
+SECONDS = 100
 OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")
 
 
