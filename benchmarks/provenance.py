@@ -1,5 +1,6 @@
 """How a figure was measured: versions, device, commit; and what changed since."""
 
+import ast
 import importlib.metadata
 import os
 import platform
@@ -67,7 +68,7 @@ def clean_commit(told: str | None = None, root: Path = ROOT) -> str:
 
 
 def standing(commit: str, root: Path = ROOT) -> Standing:
-    """Whether ``dtnh_jax/`` changed since that commit.
+    """Whether code in ``dtnh_jax/``, not only comments and docstrings, changed since.
 
     ``"same"`` or ``"changed"``; ``"foreign"`` if the commit is not an ancestor of this
     one; ``"unknown"`` if the repository, or its history that far back, is missing.
@@ -75,8 +76,24 @@ def standing(commit: str, root: Path = ROOT) -> Standing:
     if git(root, "merge-base", "--is-ancestor", commit, "HEAD").returncode:
         shallow = git(root, "rev-parse", "--is-shallow-repository").stdout.strip()
         return "foreign" if shallow == "false" else "unknown"
-    same = git(root, "diff", "--quiet", commit, "--", "dtnh_jax").returncode == 0
-    return "same" if same else "changed"
+    names = git(root, "diff", "--name-only", "--no-renames", commit, "--", "dtnh_jax")
+    for name in names.stdout.splitlines():
+        before, now = git(root, "show", f"{commit}:{name}"), root / name
+        if before.returncode or not now.exists() or not name.endswith(".py"):
+            return "changed"
+        if _code(before.stdout) != _code(now.read_text()):
+            return "changed"
+    return "same"
+
+
+def _code(text: str) -> str:
+    """What Python executes: without comments and docstrings."""
+
+    class WithoutDocstrings(ast.NodeTransformer):
+        def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+            return None if isinstance(node.value, ast.Constant) else node
+
+    return ast.dump(WithoutDocstrings().visit(ast.parse(text)))
 
 
 def _cpu() -> str:

@@ -84,7 +84,13 @@ def test_what_became_of_the_library(repository, tmp_path):
     git(tmp_path, "clone", "-q", "--depth", "1", repository.as_uri(), str(shallow))
     assert standing(last, shallow) == "same"
     assert standing(first, shallow) == "unknown"
-    (repository / "dtnh_jax" / "code.py").write_text("x = 2\n")
+    code = repository / "dtnh_jax" / "code.py"
+    before = code.read_text()
+    code.write_text(f'"""About it."""\n{before}  # a comment\n')
+    assert standing(last, repository) == "same"
+    code.write_text("x = 2\n")
+    assert standing(last, repository) == "changed"
+    code.unlink()
     assert standing(last, repository) == "changed"
     git(repository, "checkout", "-q", "-f", "--orphan", "other")
     git(repository, "commit", "-q", "-m", "another history")
