@@ -1,8 +1,6 @@
 """Inner products within each group."""
 
-import functools
 import itertools
-import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,11 +28,17 @@ def products(
     moved. If several devices hold the same array, its sum is divided by their number,
     so that it counts once in the total.
     """
+    if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
+        # If several sums convert the same array, XLA on a CPU stores a float32 copy of
+        # it. Behind the barrier the inputs look different, and each sum converts as it
+        # goes.
+        pairs = jax.lax.platform_dependent(
+            pairs, cpu=jax.lax.optimization_barrier, default=lambda x: x
+        )
     sums = jax.lax.platform_dependent(
-        pairs,
-        cpu=lambda pairs: _sums_apart(_as_separate(pairs, dtype), groups, dtype),
-        cuda=lambda pairs: _sums_together(pairs, groups, dtype),
-        default=lambda pairs: _sums_apart(pairs, groups, dtype),
+        [list(_products(a, b, dtype)) for a, b in pairs],
+        cuda=lambda rows: _sums_together(rows, groups),
+        default=lambda rows: _sums_apart(rows, groups),
     )
     parts = [
         _of_whole_array(x, slot, copies, names).reshape(-1)
@@ -107,37 +111,6 @@ def divide(numerator: jax.Array, norm: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, norm))
 
 
-def _sums_apart(
-    pairs: list[tuple[Arrays, Arrays]], groups: Groups, dtype: np.dtype
-) -> list[Arrays]:
-    """The inner product of each array, or of each of its slices, one list per pair."""
-    return [
-        [
-            jnp.sum(x, axis=_summed(x, slot))
-            for x, slot in zip(_products(a, b, dtype), groups.slots, strict=True)
-        ]
-        for a, b in pairs
-    ]
-
-
-def _sums_together(
-    pairs: list[tuple[Arrays, Arrays]], groups: Groups, dtype: np.dtype
-) -> list[Arrays]:
-    """The same, but all sums of an array are one operation.
-
-    This more than halves the kernels on a GPU, where each stage of a large sum is a
-    kernel of its own. On a CPU it is inaccurate: XLA then adds numbers one by one.
-    """
-    zeros = [np.zeros((), dtype)] * len(pairs)
-    add = functools.partial(jax.tree.map, operator.add)
-    products = (_products(a, b, dtype) for a, b in pairs)
-    sums = [
-        jax.lax.reduce(xs, zeros, add, _summed(xs[0], slot))
-        for slot, *xs in zip(groups.slots, *products, strict=True)
-    ]
-    return [[of_array[i] for of_array in sums] for i in range(len(pairs))]
-
-
 def _products(a: Arrays, b: Arrays, dtype: np.dtype) -> Iterator[jax.Array]:
     """Yields the real part of ``conj(a) * b``, array by array."""
     for x, y in zip(a, b, strict=True):
@@ -145,22 +118,39 @@ def _products(a: Arrays, b: Arrays, dtype: np.dtype) -> Iterator[jax.Array]:
         yield jnp.real(jnp.conj(x) * y)
 
 
+def _sums_apart(rows: list[Arrays], groups: Groups) -> list[Arrays]:
+    """The sum of each array, or of each of its slices."""
+    return [
+        [
+            jnp.sum(x, axis=_summed(x, slot))
+            for x, slot in zip(row, groups.slots, strict=True)
+        ]
+        for row in rows
+    ]
+
+
+def _sums_together(rows: list[Arrays], groups: Groups) -> list[Arrays]:
+    """The same, but the sums of arrays in one column are one operation.
+
+    This more than halves the kernels on a GPU, where each stage of a large sum is a
+    kernel of its own. On a CPU it is inaccurate: XLA then adds numbers one by one.
+    """
+    columns = [
+        jax.lax.reduce(
+            xs, [np.zeros((), xs[0].dtype)] * len(xs), _add, _summed(xs[0], slot)
+        )
+        for slot, *xs in zip(groups.slots, *rows, strict=True)
+    ]
+    return [[column[i] for column in columns] for i in range(len(rows))]
+
+
+def _add(a: Arrays, b: Arrays) -> Arrays:
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+
 def _summed(x: jax.Array, slot: Slot) -> tuple[int, ...]:
     """The axes to sum over: all but the stacked one."""
     return tuple(i for i in range(x.ndim) if i != slot.axis)
-
-
-def _as_separate(
-    pairs: list[tuple[Arrays, Arrays]], dtype: np.dtype
-) -> list[tuple[Arrays, Arrays]]:
-    """Makes XLA on a CPU take equal arrays for different ones, if they are narrow.
-
-    If several sums convert the same array, it would store a float32 copy. Behind the
-    barrier, each sum converts as it goes.
-    """
-    if any(x.dtype.itemsize < dtype.itemsize for pair in pairs for x in pair[0]):
-        return jax.lax.optimization_barrier(pairs)
-    return pairs
 
 
 def _of_whole_array(part: jax.Array, slot: Slot, copies: int, names: Any) -> jax.Array:

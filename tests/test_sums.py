@@ -65,8 +65,9 @@ def test_inner_products_in_each_group(granularity, stacked, dtype):
             row[slot.first : slot.last] += product.sum(axis=others)
     chex.assert_trees_all_close(found, np.float32(expected), rtol=2e-6, atol=2e-6)
     # A GPU takes all sums of an array together, other platforms one by one.
+    rows = [list(_sums._products(*pair, np.dtype(np.float32))) for pair in pairs]
     apart, together = (
-        jax.jit(lambda pairs, f=f: f(pairs, groups, np.dtype(np.float32)))(pairs)
+        jax.jit(lambda rows, f=f: f(rows, groups))(rows)
         for f in (_sums._sums_apart, _sums._sums_together)
     )
     chex.assert_trees_all_close(apart, together, rtol=2e-6, atol=2e-6)
