@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,24 +34,12 @@ def products(
         pairs = jax.lax.platform_dependent(
             pairs, cpu=jax.lax.optimization_barrier, default=lambda x: x
         )
-    sums = jax.lax.platform_dependent(
+    totals = jax.lax.platform_dependent(
         [list(_products(a, b, dtype)) for a, b in pairs],
-        cuda=lambda rows: _sums_together(rows, groups),
-        default=lambda rows: _sums_apart(rows, groups),
+        cuda=lambda rows: _totals_together(rows, groups, axes, dtype),
+        default=lambda rows: _totals_apart(rows, groups, axes, dtype),
     )
-    parts = [
-        _of_whole_array(x, slot, copies, names).reshape(-1)
-        for row in sums
-        for x, slot, copies, names in zip(
-            row, groups.slots, axes.copies, axes.along, strict=True
-        )
-    ]
-    flat = jnp.concatenate([jnp.zeros(0, dtype), *parts])
-    table = jnp.pad(flat.reshape(len(pairs), -1), ((0, 0), (0, 1)))
-    # Without the barrier, XLA turns the sums into chains of additions and repeats the
-    # chains in the kernel of every array.
-    table = jax.lax.optimization_barrier(table)
-    return _axes.total(axes, jnp.sum(table[:, _columns(groups)], axis=-1))
+    return _axes.total(axes, totals)
 
 
 def scalars(vectors: jax.Array, groups: Groups) -> list[jax.Array]:
@@ -118,30 +105,41 @@ def _products(a: Arrays, b: Arrays, dtype: np.dtype) -> Iterator[jax.Array]:
         yield jnp.real(jnp.conj(x) * y)
 
 
-def _sums_apart(rows: list[Arrays], groups: Groups) -> list[Arrays]:
-    """The sum of each array, or of each of its slices."""
-    return [
+def _totals_apart(
+    rows: list[Arrays], groups: Groups, axes: Axes, dtype: np.dtype
+) -> jax.Array:
+    """This device's part of the total of each row in each group, ``[len(rows), K]``."""
+    sums = [
         [
             jnp.sum(x, axis=_summed(x, slot))
             for x, slot in zip(row, groups.slots, strict=True)
         ]
         for row in rows
     ]
+    wholes = (_of_whole_arrays(row, groups, axes) for row in sums)
+    return jnp.stack([_of_families(row, groups, dtype) for row in wholes])
 
 
-def _sums_together(rows: list[Arrays], groups: Groups) -> list[Arrays]:
-    """The same, but the sums of arrays in one column are one operation.
+def _totals_together(
+    rows: list[Arrays], groups: Groups, axes: Axes, dtype: np.dtype
+) -> jax.Array:
+    """The same, with one operation for all sums of an array, and one for all totals.
 
     This more than halves the kernels on a GPU, where each stage of a large sum is a
-    kernel of its own. On a CPU it is inaccurate: XLA then adds numbers one by one.
+    kernel of its own. On a CPU it is inaccurate, because XLA then adds numbers one by
+    one, and slower to compile, because it fuses less.
     """
     columns = [
-        jax.lax.reduce(
-            xs, [np.zeros((), xs[0].dtype)] * len(xs), _add, _summed(xs[0], slot)
-        )
+        jax.lax.reduce(xs, [np.zeros((), dtype)] * len(xs), _add, _summed(xs[0], slot))
         for slot, *xs in zip(groups.slots, *rows, strict=True)
     ]
-    return [[column[i] for column in columns] for i in range(len(rows))]
+    sums = ([column[i] for column in columns] for i in range(len(rows)))
+    wholes = (_of_whole_arrays(row, groups, axes) for row in sums)
+    parts = [x.reshape(-1) for row in wholes for x in row]
+    flat = jnp.concatenate([jnp.zeros(0, dtype), *parts])
+    table = jnp.pad(flat.reshape(len(rows), -1), ((0, 0), (0, 1)))
+    table = jax.lax.optimization_barrier(table)  # as in `_total`
+    return jnp.sum(table[:, _columns(groups)], axis=-1)
 
 
 def _add(a: Arrays, b: Arrays) -> Arrays:
@@ -153,15 +151,42 @@ def _summed(x: jax.Array, slot: Slot) -> tuple[int, ...]:
     return tuple(i for i in range(x.ndim) if i != slot.axis)
 
 
-def _of_whole_array(part: jax.Array, slot: Slot, copies: int, names: Any) -> jax.Array:
-    """This device's contribution to the sums of an array over all devices."""
-    part = _axes.replicated(part)
-    part = part if copies == 1 else part / copies
-    if slot.count is not None and part.shape[0] < slot.count:  # a shard
-        start = _axes.shard_start(names, part.shape[0])
-        zeros = jnp.zeros(slot.count, part.dtype)
-        part = jax.lax.dynamic_update_slice_in_dim(zeros, part, start, axis=0)
-    return part
+def _of_whole_arrays(row: Arrays, groups: Groups, axes: Axes) -> Arrays:
+    """This device's contributions to the sums of arrays over all devices."""
+    found = []
+    for x, slot, copies, names in zip(
+        row, groups.slots, axes.copies, axes.along, strict=True
+    ):
+        part = _axes.replicated(x)
+        part = part if copies == 1 else part / copies
+        if slot.count is not None and part.shape[0] < slot.count:  # a shard
+            start = _axes.shard_start(names, part.shape[0])
+            zeros = jnp.zeros(slot.count, part.dtype)
+            part = jax.lax.dynamic_update_slice_in_dim(zeros, part, start, axis=0)
+        found.append(part)
+    return found
+
+
+def _of_families(row: Arrays, groups: Groups, dtype: np.dtype) -> jax.Array:
+    """The total of each group, ``[K]``, from the sums of each array."""
+    parts: dict[Slot, Arrays] = {f: [] for f in groups.families}
+    for x, slot in zip(row, groups.slots, strict=True):
+        parts[slot._replace(axis=None)].append(x)
+    totals = [_total(f, x, dtype) for f, x in parts.items()]
+    # The usual case takes one operation instead of one per group.
+    if totals and all(x.ndim == 0 for x in totals):
+        return jnp.stack(totals)
+    return jnp.concatenate([jnp.zeros(0, dtype), *(x.reshape(-1) for x in totals)])
+
+
+def _total(family: Slot, parts: Arrays, dtype: np.dtype) -> jax.Array:
+    if not parts:
+        return jnp.zeros(() if family.count is None else family.count, dtype)
+    if len(parts) == 1:
+        return parts[0]
+    # Without the barrier, XLA turns the sum into a chain of additions and repeats the
+    # chain in the kernel of every array.
+    return jnp.sum(jax.lax.optimization_barrier(jnp.stack(parts)), axis=0)
 
 
 def _columns(groups: Groups) -> np.ndarray:

@@ -64,13 +64,12 @@ def test_inner_products_in_each_group(granularity, stacked, dtype):
             others = tuple(i for i in range(product.ndim) if i != slot.axis)
             row[slot.first : slot.last] += product.sum(axis=others)
     chex.assert_trees_all_close(found, np.float32(expected), rtol=2e-6, atol=2e-6)
-    # A GPU takes all sums of an array together, other platforms one by one.
+    # A GPU takes all sums of an array, and all totals, together.
     rows = [list(_sums._products(*pair, np.dtype(np.float32))) for pair in pairs]
-    apart, together = (
-        jax.jit(lambda rows, f=f: f(rows, groups))(rows)
-        for f in (_sums._sums_apart, _sums._sums_together)
+    together = jax.jit(
+        lambda rows: _sums._totals_together(rows, groups, axes, rows[0][0].dtype)
     )
-    chex.assert_trees_all_close(apart, together, rtol=2e-6, atol=2e-6)
+    chex.assert_trees_all_close(found, together(rows), rtol=2e-6, atol=2e-6)
 
 
 def test_sums_of_many_numbers_are_accurate():
