@@ -125,9 +125,9 @@ def _totals_together(
 ) -> jax.Array:
     """The same, with one operation for all sums of an array, and one for all totals.
 
-    This more than halves the kernels on a GPU, where each stage of a large sum is a
-    kernel of its own. On a CPU it is inaccurate, because XLA then adds numbers one by
-    one, and slower to compile, because it fuses less.
+    This more than halves the kernels of an update on a GPU, where each stage of a large
+    sum is a kernel of its own. On a CPU it is inaccurate, because XLA then adds numbers
+    one by one, and slower to compile, because it fuses less.
     """
     columns = [
         jax.lax.reduce(xs, [np.zeros((), dtype)] * len(xs), _add, _summed(xs[0], slot))
@@ -190,7 +190,7 @@ def _total(family: Slot, parts: Arrays, dtype: np.dtype) -> jax.Array:
 
 
 def _columns(groups: Groups) -> np.ndarray:
-    """Where the sums of each group stand in a list over arrays and their slices.
+    """Indices of the sums of each group in a list over arrays and their slices.
 
     Returns:
       ints ``[K, n]``, filled up with -1, where the list must have a zero.
