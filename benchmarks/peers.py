@@ -32,7 +32,7 @@ from benchmarks.rows import Pair, Row, measured, row
 from benchmarks.timing import quartiles, ratio
 
 TITLE = "Compared with other implementations"
-TABLES = {"L2-SP": "L2-SP: time.", "last map": "Distillation: time."}
+TABLES = {"L2-SP": "L2-SP: time.", "distillation": "Distillation: time."}
 GROWTH: dict[str, tuple[str, ...]] = {}
 
 NEEDED = ("torch", "torchjd", "qpsolvers", "quadprog")
@@ -50,7 +50,7 @@ def measure(quick: bool) -> Iterator[list[Row]]:
     network = Network("ResNet-18", size)
     for task, plain, make, goal in (
         ("L2-SP", "by hand", l2_sp_steps, goals.L2_SP_STEP),
-        ("last map", "joint loss", distillation_steps, goals.DISTILLATION),
+        ("distillation", "joint loss", distillation_steps, goals.DISTILLATION),
     ):
         steps = make(network)
         others = [name for name in steps if name != plain]

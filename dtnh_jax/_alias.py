@@ -94,8 +94,9 @@ def dtnh_adamw(  # noqa: D417
       learning_rate: step size η, a number or a schedule.
       b1, b2, eps: as in ``optax.adamw``.
       weight: as in :func:`dtnh_sgd`; not divided by the second moment.
-      weight_decay: AdamW's own weight decay, by default 0, unlike that of
-        ``optax.adamw``. Unlike :func:`l2`, it is not projected.
+      weight_decay: AdamW's own weight decay, of all arrays, biases included; by default
+        0, unlike that of ``optax.adamw``. It is part of :math:`u`: unlike :func:`l2`,
+        it is not projected, and conflict is tested against it.
       granularity, on_conflict, reference_decay, max_ratio, stacked, axis_name: see
         :func:`dtnh`.
 

@@ -32,8 +32,10 @@ def mix_regularizers(
 
     Args:
       *makers: transformations that turn the empirical gradient into a
-        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`. If ``update`` is
-        given a pair, or ``regularizer_grads``, that gradient is one more regularizer.
+        :class:`GradientPair`, such as :func:`l2_sp` and :func:`l2`. Only the
+        regularizer half of the pair is used: clip the empirical gradient before the
+        mix. If ``update`` is given a pair, or ``regularizer_grads``, that gradient is
+        one more regularizer.
       weights: :math:`w_i`, non-negative, one per regularizer; by default 1 each.
       axis_name: as in :func:`dtnh`.
 
@@ -44,7 +46,7 @@ def mix_regularizers(
 
     Raises:
       ValueError: if a weight is negative, the number of weights is not the number of
-        regularizers, there are no regularizers, or ``axis_name`` is missing.
+        regularizers, there are no regularizers, or ``axis_name`` is missing or unknown.
       TypeError: if a maker is not a transformation, or does not return a pair.
 
     Examples:

@@ -150,6 +150,7 @@ def _edges(steps: Any, count: int) -> np.ndarray:
     """The edges of the reports' columns, ``[count + 1]``."""
     at = np.asarray(steps)
     are_numbers = at.dtype.kind in "iuf" and at.shape == (count,)
+    at = at.astype(np.float64) if are_numbers else at  # unsigned numbers wrap around
     if not (are_numbers and np.isfinite(at).all() and (np.diff(at) > 0).all()):
         raise ValueError(f"`steps` must be {count} increasing numbers, got {steps!r}")
     if count == 1:

@@ -110,6 +110,8 @@ def plan(
     size = weight * geo.regularizer
     share = jnp.where(judged, jnp.ones_like(size), 0)
     if max_ratio is not None:
+        # A regularizer that counts as zero has no length to cap: it is left out.
+        share = jnp.where(geo.regularizer == 0, 0, share)
         share *= _shorten(size, geo.update)
         most = _precision.times(geo.update, jnp.asarray(max_ratio))
         share *= _shorten(share * size * sine, most)

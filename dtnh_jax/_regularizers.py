@@ -102,8 +102,9 @@ def l2(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Turns plain gradients into pairs, with the gradient of the L2 penalty.
 
-    The penalty is :math:`\frac\alpha2\|w\|^2` and its gradient :math:`\alpha w`. After
-    :func:`dtnh`, this is weight decay without the component that is in conflict.
+    The penalty is :math:`\frac\alpha2\|w\|^2` and its gradient :math:`\alpha w`.
+    Followed by :func:`dtnh`, it is weight decay minus the component that opposes the
+    empirical loss.
 
     Args:
       alpha: weight of the penalty, non-negative.

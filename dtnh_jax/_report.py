@@ -26,7 +26,8 @@ def conflict_report(state: Any) -> dict[str, dict[str, Any]]:
         reference, -1 ... 1;
       - ``"conflict"``: whether it is below 0;
       - ``"removed"``: share of the regularizer removed, ``|λr - r'| / |λr|``, by the
-        projection and by ``max_ratio``; 1 in the first step with ``reference_decay``;
+        projection and by ``max_ratio``; 1 in the first step with ``reference_decay``,
+        unless the regularizer gradient is zero;
       - ``"pull"``: ``|r'| / |u|``, how hard the regularizer pulls compared with the
         optimizer; use it to tune ``weight`` and ``max_ratio``;
       - ``"rate"``: share of the steps so far with a conflict.

@@ -93,7 +93,8 @@ def dtnh(
         matched by path (a label applies to everything below it), or a function from the
         parameters, or gradients of their structure, to one.
       on_conflict: what to do if :math:`\langle g, r\rangle < 0`. ``"project"``: DTNH.
-        ``"drop"``: leave the regularizer out. ``"ignore"``: use the plain sum.
+        ``"drop"``: leave the regularizer out. ``"ignore"``: do not project, which
+        without ``reference_decay`` and ``max_ratio`` gives the plain sum.
       reference: what the regularizer must not oppose. ``"gradient"``: :math:`g`.
         ``"update"``: :math:`u`, for an ``inner`` that rescales coordinates, such as
         Adam, so that the parameters do not move along the gradients.
@@ -161,6 +162,8 @@ def dtnh(
         _checks.number("reference_decay", reference_decay, "above 0 and below 1")
     if reference_dtype is not None:
         _checks.float_dtype("reference_dtype", reference_dtype)
+        if reference_decay is None:
+            raise ValueError("`reference_dtype` is for `reference_decay`, got None")
     if max_ratio is not None:
         _checks.number("max_ratio", max_ratio, "above 0 and at most 1")
     if inner is not None:

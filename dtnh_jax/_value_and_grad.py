@@ -16,7 +16,6 @@ def pair_value_and_grad(
     fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
-    allow_int: bool = False,
 ) -> Callable[..., Any]:
     """Evaluates a loss, a penalty, and the gradient of each, in one forward pass.
 
@@ -31,8 +30,6 @@ def pair_value_and_grad(
       argnums: index or indices of the positional arguments to differentiate, which must
         be pytrees of floating-point or complex arrays.
       has_aux: whether ``fun`` also returns auxiliary data.
-      allow_int: whether these arguments may also contain arrays of integers, booleans
-        or random keys. Their gradients are zeros of dtype ``float0``.
 
     Returns:
       A function that takes the arguments of ``fun`` and returns its output and a
@@ -65,17 +62,13 @@ def pair_value_and_grad(
     def pair_fun(*args, **kwargs):
         places = resolve(numbers, len(args))
         flat, treedef = jax.tree_util.tree_flatten_with_path([args[i] for i in places])
-        leaves = [leaf for _, leaf in flat]
-        smooth = [_is_smooth(path, x, places, allow_int) for path, x in flat]
-        point = [x for x, s in zip(leaves, smooth, strict=True) if s]
-
-        def merge(moved, others):
-            moved, pairs = iter(moved), zip(smooth, others, strict=True)
-            return treedef.unflatten(next(moved) if s else x for s, x in pairs)
+        for path, leaf in flat:
+            _check_differentiable(path, leaf, places)
+        point = [leaf for _, leaf in flat]
 
         def call(moved):
             full = list(args)
-            for i, argument in zip(places, merge(moved, leaves), strict=True):
+            for i, argument in zip(places, treedef.unflatten(moved), strict=True):
                 full[i] = argument
             return unpack(fun(*full, **kwargs), has_aux)
 
@@ -86,8 +79,7 @@ def pair_value_and_grad(
         def half(which):
             pullback = jax.linear_transpose(lambda t: tangents(t)[which], point)
             (gradients,) = pullback(jnp.ones_like(values[which]))
-            none = [np.zeros(jnp.shape(x), jax.dtypes.float0) for x in leaves]
-            whole = merge(gradients, none)
+            whole = treedef.unflatten(gradients)
             return whole[0] if one else tuple(whole)
 
         pair = GradientPair(empirical=half(0), regularizer=half(1))
@@ -120,16 +112,13 @@ def _place(argnum: int, count: int) -> int:
     return argnum % count
 
 
-def _is_smooth(path: Any, leaf: Any, places: list[int], allow_int: bool) -> bool:
-    """Whether ``leaf`` has a gradient. Raises if it has none but should."""
+def _check_differentiable(path: Any, leaf: Any, places: list[int]) -> None:
     if _trees.is_inexact(leaf):
-        return True
-    if allow_int and (isinstance(leaf, int) or hasattr(leaf, "dtype")):
-        return False
+        return
     where = f" {_trees.at(path[1:])}" if path[1:] else ""
     raise TypeError(
         f"argument {places[path[0].idx]}{where} is not floating-point or complex, got "
-        f"{_checks.describe(leaf)}; pass allow_int=True, or leave it out of `argnums`"
+        f"{_checks.describe(leaf)}; pass it in an argument that `argnums` leaves out"
     )
 
 

@@ -18,7 +18,6 @@ def nnx_pair_value_and_grad(
     fun: Callable[..., Any],
     argnums: int | nnx.DiffState | Sequence[int | nnx.DiffState] = 0,
     has_aux: bool = False,
-    allow_int: bool = False,
     *,
     wrt: Any = nnx.Param,
 ) -> Callable[..., Any]:
@@ -34,7 +33,6 @@ def nnx_pair_value_and_grad(
       argnums: index or indices of the positional arguments to differentiate, or
         ``nnx.DiffState(index, filter)`` for an argument with its own filter.
       has_aux: whether ``fun`` also returns auxiliary data, a pytree of arrays.
-      allow_int: see :func:`dtnh_jax.pair_value_and_grad`.
       wrt: NNX filter for the variables to differentiate, in arguments given by index.
 
     Returns:
@@ -113,9 +111,7 @@ def nnx_pair_value_and_grad(
             values, aux = _value_and_grad.unpack(output, has_aux)
             return values, (nnx.state(merged), aux)
 
-        differentiate = pair_value_and_grad(
-            pure, tuple(wanted), has_aux=True, allow_int=allow_int
-        )
+        differentiate = pair_value_and_grad(pure, tuple(wanted), has_aux=True)
         (values, (state, aux)), pair = differentiate(*free_args)
         nnx.update(modules, state)
         if one:

@@ -53,9 +53,10 @@ def test_it_draws_what_conflict_report_says():
         assert label in ax.collections[0].colorbar.ax.get_ylabel()
 
 
-def test_rows_run_downwards_and_columns_lie_at_their_steps():
+@pytest.mark.parametrize("steps", [[0, 10, 40], np.uint32([0, 10, 40])])
+def test_rows_run_downwards_and_columns_lie_at_their_steps(steps):
     table = [[-0.5, 0.1, 0.2], [0.3, 0.4, 0.5]]
-    ax = plot(table, steps=[0, 10, 40])
+    ax = plot(table, steps=steps)
     values, edges = drawn(ax)
     np.testing.assert_array_equal(values, table)
     np.testing.assert_array_equal(edges, [-5, 5, 25, 55])
@@ -133,6 +134,7 @@ REFUSED = {
     '`value` must be one of "cosine"': {"value": "conflict"},
     "must be 2 increasing numbers, got [1]": {"steps": [1]},
     "increasing numbers, got [1, 1]": {"steps": [1, 1]},
+    "increasing numbers, got array([2, 1]": {"steps": np.uint32([2, 1])},
     "increasing numbers, got [0, inf]": {"steps": [0, np.inf]},
     "increasing numbers, got ['0', '1']": {"steps": ["0", "1"]},
     "`ax` must be matplotlib Axes, got 'left'": {"ax": "left"},

@@ -107,6 +107,14 @@ def test_max_ratio_caps_regularizer_and_step(pair, kappa, weight):
         check.assert_close(d_, expected, 1e-5, size=check.norm(g_))
 
 
+def test_under_a_cap_a_regularizer_that_counts_as_zero_is_left_out():
+    """G10 at a weight that would make up for its length."""
+    g, r = jnp.full(4, 1e-15), jnp.array([2e-16, -2e-16, 2e-16, 2e-16])
+    d, pull = capped(g, r, 1e3, 0.3)
+    chex.assert_trees_all_equal(d, g)
+    assert pull == 0
+
+
 def test_the_cap_holds_where_almost_all_is_conflict():
     """The angle, close to 180°, is known only up to rounding."""
     kappa, sine = 1e-3, 2e-3
@@ -376,6 +384,7 @@ REFUSED = {
         reference_decay=0.5, reference_dtype="int8"
     ),
     "floating-point dtype, got 'floaty'": lambda: dtnh(reference_dtype="floaty"),
+    "`reference_dtype` is for `reference_decay`": lambda: dtnh(reference_dtype="f4"),
     '"project", "drop", "ignore", got': lambda: dtnh(on_conflict="projet"),
     '"gradient", "update", got': lambda: dtnh(reference="updates"),
     '"global", "layer", "leaf", got': lambda: dtnh(granularity="layers"),

@@ -144,22 +144,6 @@ def test_values_and_arguments_of_several_dtypes():
     close(pair, by_jax(fun, params)[1])
 
 
-def test_integers_have_float0_gradients_if_allowed():
-    params = {"step": 3, "key": jax.random.key(0), "w": W}
-
-    def fun(p, mask):
-        noise = jax.random.normal(p["key"], (3,))
-        return jnp.sum(p["w"] * noise) * p["step"], jnp.sum(jnp.where(mask, p["w"], 0))
-
-    mask = jnp.array([True, False, True])
-    _, pair = pair_value_and_grad(fun, (0, 1), allow_int=True)(params, mask)
-    for tree, mask_gradient in pair:
-        assert tree["step"].dtype == tree["key"].dtype == jax.dtypes.float0
-        assert mask_gradient.dtype == jax.dtypes.float0
-        assert mask_gradient.shape == (3,)
-    close(pair.regularizer[0]["w"], jnp.array([1.0, 0.0, 1.0]))
-
-
 def test_the_function_runs_once_and_both_values_see_one_mask():
     runs = []
 

@@ -148,7 +148,7 @@ def train_step(name: str, task: str, *, pixels: int, batch: int) -> Callable[[],
     optimizer = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
 
     def penalty(last):
-        if task == "last map":
+        if task == "distillation":
             return WEIGHT * 0.5 * (last - target).square().sum() / batch
         pairs = zip(body, pretrained, strict=True)
         return 0.5 * ALPHA * sum((w - w0).square().sum() for w, w0 in pairs)
@@ -192,7 +192,7 @@ def peak_mb(step: Callable[[], Any]) -> float | None:
 def measure(*, pixels: int, batch: int, seconds: float) -> dict[str, Any]:
     """The seconds per call and the peak memory by task and method; versions."""
     tasks = {}
-    for task in ("L2-SP", "last map"):
+    for task in ("L2-SP", "distillation"):
         names = [*METHODS, *(["SPD"] if task == "L2-SP" else [])]
         steps = {
             name: train_step(name, task, pixels=pixels, batch=batch) for name in names

@@ -13,8 +13,8 @@ def check() -> None:
     """Raises an ``InputError`` if the package is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise InputError(
-            "--tensorboard needs the package tensorboardX: pip install "
-            "'dtnh-jax[tensorboard]'"
+            "--tensorboard needs the package tensorboardX: pip install -e "
+            "'.[tensorboard]'"
         )
 
 

@@ -22,10 +22,10 @@ NOTES = """\
 - Is any cell significantly below plain fine-tuning?{answer}
 - That is the column Holm: one-sided paired t-tests with Holm's correction over the
   cells of a method. The probability that it counts any cell by chance is at most 5 %.
-- A cell is a place and a λ. By chance alone, {one:.2g} % of the cells are more than 1
-  standard error (s.e.) below plain fine-tuning, {two:.2g} % more than 2 ({seeds} seeds,
-  t-distribution). A cell that diverged counts as below; the differences, in points,
-  are of the others.
+- A cell is a source, a target, an optimizer and a λ. By chance alone, {one:.2g} % of
+  the cells are more than 1 standard error (s.e.) below plain fine-tuning, {two:.2g} %
+  more than 2 ({seeds} seeds, t-distribution). A cell that diverged counts as below; the
+  differences, in points, are of the others.
 """
 Rows = Iterable[Sequence[str]]
 
