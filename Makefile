@@ -81,7 +81,7 @@ dist: $(STAMP)  ## build the sdist and the wheel in dist/, and check them
 
 clean:  ## remove build products; keeps .venv and runs/
 	rm -rf dist docs/_build docs/generated .pytest_cache .ruff_cache .hypothesis .coverage
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import benchmarks
 from benchmarks import gpu, provenance, records
 from benchmarks.records import Record
 from benchmarks.report import page
@@ -16,7 +17,10 @@ TOGETHER = [name for name in BENCHMARKS if name != "gpu_tests"]
 
 
 def main(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.check and options.name != "report":
+        parser.error("--check is for report")
     try:
         if options.name == "report":
             return page.report(records.FOLDER, check=options.check)
@@ -70,7 +74,11 @@ def run(name: str, quick: bool, commit: str | None, folder: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=benchmarks.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [*BENCHMARKS, "report", "gpu"]
     parser.add_argument("name", nargs="?", choices=names, help="default: all")
     parser.add_argument(

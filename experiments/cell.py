@@ -1,4 +1,4 @@
-"""One cell of a study: a single setting, trained and tested with every seed."""
+"""The task of all seeds, and one cell of a study: a method trained and tested on it."""
 
 import dataclasses
 import functools

@@ -31,7 +31,7 @@ class Run:
     seeds: int | None = None
     """Number of independent repetitions, at least 2; by default that of the study."""
     quick: bool = False
-    """Use 2 seeds, 10 steps and 2 weights, only to check that the study runs."""
+    """Use 2 seeds, 10 steps, 2 weights, 2 tasks, only to check that the study runs."""
     quiet: bool = False
     """Print only the results, no progress."""
 

@@ -24,8 +24,8 @@ PLAIN, FROZEN = "plain", "frozen"
 # multiplies both, so λ = 1 is their setting.
 HEAD_DECAY = 0.01
 # The distance between feature maps sums over hundreds of units. λ is multiplied by this
-# factor, so that one range of λ suits all regularizers. Without it, training diverges
-# at λ = 1.
+# factor, so that one range of λ suits all regularizers, except in a mix, which scales
+# them itself. Without it, training diverges at λ = 1.
 FEATURE_SCALE = 0.1
 
 # Name to label in tables. "kd" (knowledge distillation) and "delta" compare feature
@@ -55,8 +55,8 @@ class Rule:
         the rule of Bloop, which uses only the decay.
       inner: whether the optimizer sees only the empirical gradient, as ``inner`` of
         ``dtnh``, instead of the combined one.
-      reference: as in ``dtnh``; ``None`` means the update for Adam and the gradient for
-        SGD.
+      reference: as in ``dtnh``; ``None`` means the update if Adam is ``inner``, and the
+        gradient otherwise.
     """
 
     label: str

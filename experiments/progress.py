@@ -68,7 +68,9 @@ class Reporter:
 
     def result(self, text: str) -> None:
         """Prints a line in bold, even when quiet."""
-        self.console.print(text, markup=False, highlight=False, style="bold")
+        self.console.print(
+            text, markup=False, highlight=False, style="bold", soft_wrap=True
+        )
 
     def warn(self, text: str) -> None:
         """Prints a warning, even when quiet."""

@@ -1,10 +1,10 @@
 """How to train, independent of the method."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from experiments.errors import InputError, unknown
@@ -45,8 +45,10 @@ class Recipe:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(
+                    f"{name} must be positive and finite, got {getattr(self, name)}"
+                )
         if not 0 < self.falls_at <= 1:
             raise InputError(f"falls_at must be in 0..1, got {self.falls_at}")
 
@@ -58,8 +60,9 @@ class Recipe:
         """The learning rate, or a schedule of it if it drops."""
         if self.falls_at == 1:
             return learning_rate
-        falls = self.falls_at * self.steps
-        return lambda count: learning_rate * jnp.where(count < falls, 1.0, 0.1)
+        falls: Any = self.falls_at * self.steps
+        rate: Any = learning_rate
+        return optax.piecewise_constant_schedule(rate, {falls: 0.1})
 
 
 def batch_order(key: jax.Array, members: jax.Array, recipe: Recipe) -> jax.Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments import cell, cells
-from experiments.errors import InputError
+from experiments.errors import InputError, make_folder
 from experiments.methods import PLAIN, method
 from experiments.progress import Reporter
 from experiments.provenance import commit
@@ -35,7 +35,8 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
         another study.
       Interrupted: after Ctrl-C or SIGTERM while a network trains.
     """
-    # Load all of them first, to raise errors before hours of work.
+    # First what may raise errors, before hours of work.
+    make_folder(cache)
     targets = {
         name: cell.few_shot_target(
             study.images.dataset(name, cache, reporter), study.per_class, study.members,
@@ -63,6 +64,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
         finished = {Setting.of(x) for x in done if "error" not in x}
         return [x for x in study.cells(rates(study, done)) if x not in finished]
 
+    left_out: set[Place] = set()
     with reporter.study(sum(_work(study, x) for x in missing())):
         # The second pass uses the learning rates that plain fine-tuning chose.
         for weighted in (False, True):
@@ -70,6 +72,7 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
                 if (setting.weight is not None) != weighted:
                     continue
                 if weighted and setting.place not in rates(study, done):
+                    left_out.add(setting.place)
                     continue
                 name, pair = pair_of(setting.place.source, setting.place.target)
                 names = {"from": name, "to": pair.target.dataset.name}
@@ -81,6 +84,12 @@ def run(study: Study, folder: Path, cache: Path, reporter: Reporter) -> None:
                 made = {**names, **outcome, "commit": version}
                 done.append({"record": "cell", **setting.record(), **made})
                 cells.append(path, done[-1])
+    for place in sorted(left_out):
+        reporter.warn(
+            f"{place.source} to {place.target}, {place.optimizer}: only plain "
+            "fine-tuning was run, because it gave no result at some learning rate or "
+            "at all of them"
+        )
 
 
 def rates(study: Study, done: Iterable[Mapping[str, Any]]) -> dict[Place, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from experiments.errors import InputError
-from experiments.methods import method
+from experiments.methods import PLAIN, method
 from experiments.recipe import Recipe
 from experiments.sources import QUICK_SIDE, Photographs, SmallImages
 from experiments.training.job import CHUNKS
@@ -120,6 +120,8 @@ class Study:
                 f"{len(self.weights)} weights and {len(self.learning_rates)} learning "
                 "rates"
             )
+        if self.learning_rates and PLAIN not in self.methods:
+            raise InputError(f"`learning_rates` need the method {PLAIN!r}, got none")
         if self.learning_rates and not self.validation_per_class:
             raise InputError("`learning_rates` need validation images, got none")
         if len({(r.optimizer, r.batch_size) for r in self.recipes}) < len(self.recipes):

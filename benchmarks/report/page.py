@@ -8,6 +8,7 @@ from typing import Any
 
 import benchmarks
 from benchmarks import compile, gpu_tests, memory, peers, provenance, step, update
+from benchmarks.goals import ALL_REDUCES
 from benchmarks.provenance import Standing
 from benchmarks.records import Record, read
 from benchmarks.report import tables
@@ -23,13 +24,13 @@ BENCHMARKS: dict[str, ModuleType] = {
     "gpu_tests": gpu_tests,
 }
 CHANGED = "; `dtnh_jax/` has changed since"
-COLLECTIVES = """## Communication between devices
+COLLECTIVES = f"""## Communication between devices
 
 A test, `tests/sharding/check_collectives.py`, counts the collectives of a whole step
 with four arrays on eight virtual CPU devices, under plain `jax.jit`. Compared with
-L2-SP by hand, the steady rule adds no collective if the parameters are replicated, at
-most five all-reduces if every array is sharded, and at most two in a tensor-parallel
-layout."""
+L2-SP by hand, the steady rule adds at most {ALL_REDUCES["data"]} all-reduces if the
+parameters are replicated, {ALL_REDUCES["fsdp"]} if every array is sharded, and
+{ALL_REDUCES["tensor"]} in a tensor-parallel layout, and no other collective."""
 
 
 def report(folder: Path, *, check: bool) -> int:

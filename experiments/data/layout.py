@@ -92,6 +92,11 @@ def layout(
     inside: dict[str, dict[Parts, Parts]] = defaultdict(dict)
     for folder in {folder for x, folder in images.items() if x not in listed}:
         inside[split[folder][0]][folder] = split[folder][1]
+    if not inside:
+        raise InputError(
+            f"{where}: {ANNOTATIONS} lists all images; expected class folders to train "
+            "on, too"
+        )
     main = min(inside, key=_ORDER.index)
     named, levels = _classes(where, set(inside[main].values()), words)
     taken = {path[:n] for path in inside[main].values() for n in range(1 + len(path))}

@@ -14,15 +14,15 @@ from tyro.conf import Positional, arg
 
 from experiments import cell, digests
 from experiments.data import files, read_folder
-from experiments.errors import InputError
+from experiments.errors import InputError, make_folder
 from experiments.finetune import live, report, saved
 from experiments.finetune.compared import (
     METHODS,
     WEIGHT,
     choose,
+    doubts,
     outcome,
     sentence,
-    warnings,
 )
 from experiments.finetune.split import split
 from experiments.finetune.views import MARGIN, through_frozen_part
@@ -142,6 +142,12 @@ class Finetune:
             )
         if self.weights is not None and not self.weights.is_file():
             raise InputError(f"no such file: {self.weights}")
+        for name, path in {"--out": self.place, "--cache": self.cache}.items():
+            if path.resolve().is_relative_to(self.folder.resolve()):
+                raise InputError(
+                    f"{name} must not be inside the folder of images, got {path}"
+                )
+        make_folder(self.cache)
         if self.tensorboard:
             live.check()
         _ = self.spec, self.recipe
@@ -178,7 +184,7 @@ def run(config: Finetune, reporter: Reporter) -> None:
             ):
                 fitted = fit(job, advanced, checkpoints, over, _live(config, folder))
             outcomes.append(outcome(name, job, fitted, target))
-    for text in warnings(outcomes, job, target.test):
+    for text in doubts(outcomes, job, target.test):
         reporter.warn(text)
     if jax.process_index() == 0:
         _write(config, spec, pixels, outcomes, settings)

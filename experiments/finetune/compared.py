@@ -96,14 +96,17 @@ def sentence(outcomes: Sequence[Outcome], images: int) -> str:
     return f"{text}; {first.words} was chosen on validation images"
 
 
-def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[str]:
-    """Warnings about the result, if any."""
+def doubts(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[str]:
+    """What to warn of in the result, if anything."""
     found = []
     labels = job.dataset.labels[test]
     chance = np.mean([np.bincount(row).max() / row.size for row in labels])
     noise = np.sqrt(chance * (1 - chance) / labels.shape[1])
+    if chance + 2 * noise > 1:
+        images = labels.shape[1]
+        found.append(f"too few test images ({images}) to tell any result from chance")
     for one in outcomes:
-        if one.accuracy.mean / 100 < chance + 2 * noise:
+        if one.accuracy.mean / 100 < chance + 2 * noise <= 1:
             found.append(
                 f"{one.words} cannot be told from chance: {one.accuracy.percent}, but "
                 f"{100 * chance:.1f} % for always answering the largest class; try "
@@ -113,7 +116,7 @@ def warnings(outcomes: Sequence[Outcome], job: Job, test: np.ndarray) -> list[st
         {name: np.asarray(x) for name, x in _body(params).items()}
         for params in (job.params, outcomes[0].fitted.params)
     )
-    if all(np.array_equal(before[name], after[name]) for name in before):
+    if before and all(np.array_equal(before[name], after[name]) for name in before):
         found.append(
             "no gradient reached the body (the network below its head): plain "
             "fine-tuning did not change it"

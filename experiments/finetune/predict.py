@@ -1,4 +1,4 @@
-"""The command ``predict``."""
+"""The command ``predict``: classifies images with a network that ``finetune`` saved."""
 
 import dataclasses
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional
 
 from experiments.data import read_image
@@ -40,5 +41,6 @@ class Predict:
         for path, shares in zip(self.images, found, strict=True):
             for i, k in enumerate(np.argsort(-shares)[: self.top]):
                 name = str(path) if i == 0 else ""
-                table.add_row(name, network.classes[k], f"{100 * shares[k]:.1f} %")
+                row = name, network.classes[k], f"{100 * shares[k]:.1f} %"
+                table.add_row(*map(Text, row))  # names may hold what Rich calls markup
         console.print(table)

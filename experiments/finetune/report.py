@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -88,7 +89,8 @@ def write(
         f"<pre>{escape(about['command'])}</pre>",
         f"<p class='note'>{escape(in_words(about['made_with']))}</p>",
         "<p>Classify images with the saved network:</p>",
-        f"<pre>python -m experiments predict {escape(str(out))} IMAGE...</pre>",
+        f"<pre>python -m experiments predict {escape(shlex.quote(str(out)))} "
+        "IMAGE...</pre>",
     ]
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"

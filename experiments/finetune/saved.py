@@ -59,7 +59,7 @@ def save(out: Path, spec: Upper, params: Params, about: dict[str, Any]) -> None:
       about: classes, preprocessing, results and provenance, as a JSON object.
     """
     whole = dataclasses.replace(spec, start=None).pretrained()
-    whole = {**params, "body": {**whole["body"], **params["body"]}}
+    whole = {**params, "body": {**whole["body"], **params.get("body", {})}}
     folder = (out / FOLDER).resolve()
     # Otherwise Orbax waits for the other processes of this run, which do not save.
     alone = ocp.options.MultiprocessingOptions(

@@ -32,7 +32,7 @@ def through_frozen_part(
     """Replaces the images of a target by the outputs of the frozen part.
 
     The center crop of each image comes first and is used for evaluation. Then come
-    random crops of each image, randomly mirrored, which are used for training.
+    random crops of each training image, randomly mirrored, which are used for training.
 
     Args:
       spec: the network, with the end of its frozen part.
@@ -43,19 +43,19 @@ def through_frozen_part(
     """
     dataset, n = target.dataset, len(target.dataset.labels)
     rng = np.random.default_rng(0)
+    rows = np.unique(target.train)  # of any seed
+    copies = range(views(len(rows)))
     seen = np.concatenate(
         [augment.middle(dataset.images, side)]
-        + [_random_parts(rng, dataset.images, side) for _ in range(views(n))]
+        + [_random_parts(rng, dataset.images[rows], side) for _ in copies]
     )
     assert spec.start is not None
     made = activations(
         spec.network, spec.start, seen, cache, advanced, weights=spec.weights
     )
-    copies = len(seen) // n
-    labels = np.tile(dataset.labels, copies)
-    train = np.concatenate(
-        [target.train + n * copy for copy in range(1, copies)], axis=1
-    )
+    labels = np.concatenate([dataset.labels, *(dataset.labels[rows] for _ in copies)])
+    first = n + np.searchsorted(rows, target.train)
+    train = np.concatenate([first + len(rows) * copy for copy in copies], axis=1)
     wider = dataclasses.replace(dataset, images=made, labels=labels)
     return dataclasses.replace(target, dataset=wider, train=train)
 

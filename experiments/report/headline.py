@@ -34,8 +34,7 @@ def draw(folder: Path, results: Results) -> list[str]:
     sums = [name for name in results.methods if name.endswith("/sum")]
     sums = [name for name in sums if "+" not in name][: len(SUMS)]
     mixes = [name for name in results.methods if name.endswith("+l2/steady")]
-    first = next(iter(results.names))
-    places = [place for place in results.names if _same(place, first)]
+    places = [x for x in results.names if _same(x, next(iter(results.names)))]
     if not sums or not mixes or len(places) < 2:
         return []
     steady = min(mixes, key=len)

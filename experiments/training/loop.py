@@ -266,11 +266,12 @@ def _check(job: Job, progress: Progress, done: int) -> None:
     losses = progress.trace.loss
     known = losses[:, : losses.shape[1] * done // job.recipe.steps]
     if not np.isfinite(known).all() or not _all_finite(progress.state.params):
+        ruled = job.method.rule is not None
         raise FloatingPointError(
-            f"{job.method.label} (λ = {job.weight:g}, {job.recipe.optimizer}, learning "
-            f"rate {job.recipe.learning_rate:g}) on {job.dataset.name} has a loss or "
-            f"parameters that are not finite at step {done}; a lower learning rate or "
-            "λ may help"
+            f"{job.method.label} ({job.recipe.optimizer}, learning rate "
+            f"{job.recipe.learning_rate:g}{f', λ = {job.weight:g}' * ruled}) on "
+            f"{job.dataset.name} has a loss or parameters that are not finite at step "
+            f"{done}; a lower learning rate{' or λ' * ruled} may help"
         )
 
 

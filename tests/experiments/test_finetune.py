@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,8 +99,9 @@ def test_the_frozen_part_has_the_weights_that_were_given(tmp_path):
         np.array([[1]]),
     )
     target = through_frozen_part(spec, pixels, 32, tmp_path)
-    assert target.train.tolist() == [[2 * view for view in range(1, 9)]]
-    assert target.dataset.labels.tolist() == 9 * [0, 1]
+    assert target.train.tolist() == [[*range(2, 10)]]  # the crops of the first image
+    assert target.dataset.labels.tolist() == [0, 1] + 8 * [0]
+    assert len(target.dataset.images) == 10
     (file,) = tmp_path.iterdir()
     assert digests.of_file(Path(weights))[:8] in file.name
 
@@ -234,6 +236,19 @@ def test_predict_prints_classes(place, colors, capsys, monkeypatch):
     assert [row[:2] for row in rows] == [["red/0.png", "red"], ["blue/1.png", "blue"]]
 
 
+def test_predict_prints_names_that_look_like_markup(place, colors, capsys, tmp_path):
+    run, image = tmp_path / "run", tmp_path / "[bold]a[" / "q].png"
+    image.parent.mkdir()
+    shutil.copytree(place / "run", run)
+    about = run / "network" / "about.json"
+    about.write_text(about.read_text().replace('"red"', '"red [small]"'))
+    shutil.copy(colors / "red" / "0.png", image)
+    assert main(["predict", str(run), str(image), "--top", "1"]) == 0
+    output = capsys.readouterr().out.replace("\n", "")
+    assert "[bold]a[/q].png" in output
+    assert "red [small]" in output
+
+
 def test_a_finished_run_is_not_overwritten(place, colors, capsys):
     before = (place / "run" / "report.html").read_bytes()
     assert main(_command(colors, place)) == 1
@@ -263,6 +278,7 @@ def test_each_folder_has_a_run_of_its_own(tmp_path):
         (["--from", "8"], "--from must be in 0..7, the stages of efficientnet-lite0"),
         (["--seeds", "1"], "seeds must be at least 2, got 1"),
         (["--learning-rate", "0"], "learning_rate must be positive"),
+        (["--learning-rate", "nan"], "positive and finite, got nan"),
         (["--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
@@ -270,6 +286,18 @@ def test_bad_options(colors, options, error, capsys, tmp_path):
     place = ["--out", str(tmp_path / "run"), "--cache", str(tmp_path)]
     assert main(["finetune", str(colors), *place, *options]) == 1
     assert error in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_a_run_does_not_write_among_the_images(colors, option, capsys, tmp_path):
+    places = {"--out": str(tmp_path / "run"), "--cache": str(tmp_path)}
+    places[option] = str(colors / "runs")
+    options = [word for pair in places.items() for word in pair]
+    assert main(["finetune", str(colors), *options]) == 1
+    assert (
+        f"{option} must not be inside the folder of images" in capsys.readouterr().err
+    )
+    assert not (colors / "runs").exists()
 
 
 def test_bad_folders(tmp_path, capsys, place):
@@ -296,6 +324,12 @@ def test_the_run_says_what_is_wrong_with_it():
     fitted = SimpleNamespace(params={**before, "head": {"w": np.ones((1, 2))}})
     one = _outcome("plain", [50.0, 50.0], [50.0, 50.0], fitted)
     job = SimpleNamespace(dataset=dataset, params=before)
-    chance, frozen = compared.warnings([one], job, target.test)  # type: ignore
+    chance, frozen = compared.doubts([one], job, target.test)  # type: ignore
     assert "cannot be told from chance" in chance
     assert "no gradient reached the body" in frozen
+    # Where nothing but a head is trained, and no result could be above chance.
+    before.pop("body"), fitted.params.pop("body")
+    few = np.array([[0, 2]])
+    assert compared.doubts([one, one], job, few) == [  # type: ignore
+        "too few test images (2) to tell any result from chance"
+    ]

@@ -163,7 +163,8 @@ def test_a_run_that_diverges_stops_and_says_where(pair, where):
     rate = {"images": 0.05, "rate": 1e30}[where]
     job = pair.job(method("plain"), None, _replace(RECIPE, learning_rate=rate))
     with pytest.raises(
-        FloatingPointError, match=r"plain fine-tuning .* on stripes .* finite at step"
+        FloatingPointError,
+        match=r"fine-tuning \(sgd, learning rate \S+\) on stripes .* finite at step",
     ):
         fit(_replace(job, dataset=dataset))
 

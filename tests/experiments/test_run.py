@@ -1,9 +1,11 @@
 """Studies are run from the command line, resumed, and say what is wrong."""
 
 import dataclasses
+import errno
 import io
 import itertools
 import json
+import os
 import signal
 import tarfile
 from pathlib import Path
@@ -194,6 +196,14 @@ def test_a_cell_that_diverges_is_recorded_once(command, out):
     assert _lines(out) == before
 
 
+def test_cells_without_a_learning_rate_are_named(command, out):
+    study = dataclasses.replace(TINY, learning_rates=(1e30, 1e31))
+    code, output, _ = command(study=study)
+    assert code == 0
+    assert "warning: noise to stripes, sgd: only plain fine-tuning was run" in output
+    assert len(_cells(out)) == 2
+
+
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
@@ -240,6 +250,10 @@ def test_what_cannot_be_run_or_reported_gives_one_line(command, out, capsys):
     )
     assert main(["report", str(out)]) == 1
     assert "no study in" in capsys.readouterr().err
+    assert command("--cache", str(out))[::2] == (
+        1,
+        f"error: cannot write to {out}: {os.strerror(errno.EEXIST)}\n",
+    )
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_every_config_is_a_study_and_its_quick_form_is_small(name):
     ("change", "message"),
     [
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; known: sgd, adam"),
-        ({"steps": 0}, "steps must be positive, got 0"),
+        ({"steps": 0}, "steps must be positive and finite, got 0"),
         ({"falls_at": 0.0}, "falls_at must be in 0..1, got 0"),
     ],
 )

@@ -251,6 +251,12 @@ def test_publish_writes_and_prints_a_study_in_part(folder):
     assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
+def test_a_study_without_a_cell_yet_is_reported(folder):
+    (folder / "cells.jsonl").write_text(json.dumps(ABOUT) + "\n")
+    publish(folder, Console(quiet=True))
+    assert "- 12 cells have not run yet.\n" in (folder / "report.md").read_text()
+
+
 def test_a_study_without_a_weighted_cell_yet_is_reported():
     results = Results(ABOUT, read_cells([record("plain", None, [50.0, 60.0, 70.0])]))
     assert results.weights == CONFIG["weights"]

@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from layouts import batch, collectives, losses, mesh, network, place, specs, state_specs
 
+from benchmarks.goals import ALL_REDUCES
 from benchmarks.programs.rules import l2_sp_by_hand
 from dtnh_jax import dtnh_adamw, l2, l2_sp, mix_regularizers
 
@@ -47,8 +48,7 @@ def counted(tx, layout):
     return collections.Counter(kind for kind, _ in collectives(text))
 
 
-# All-reduces at most, of a network with two layers, of two arrays each.
-@pytest.mark.parametrize(("layout", "most"), [("data", 0), ("fsdp", 5), ("tensor", 2)])
+@pytest.mark.parametrize(("layout", "most"), ALL_REDUCES.items())
 def test_collectives_added(layout, most):
     without, more = counted(by_hand(), layout), counted(steady(), layout)
     added = more.pop("all-reduce") - without.pop("all-reduce")

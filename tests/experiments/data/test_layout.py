@@ -116,6 +116,8 @@ def test_tiny_imagenet_as_it_is_published():
     wrong = {"t/val/val_annotations.txt": "v0.JPEG\tn3"}
     with pytest.raises(InputError, match="names unknown classes: n3"):
         read(*TINY, *images[:1], notes=wrong)
+    with pytest.raises(InputError, match="lists all images; expected class folders"):
+        read(*images, *notes, notes=notes)
 
 
 @pytest.mark.parametrize(

