@@ -22,13 +22,13 @@ from experiments.__main__ import main
 from experiments.cell import Target
 from experiments.data import Dataset, read_folder
 from experiments.errors import InputError
-from experiments.finetune import compared, saved
+from experiments.finetune import compared, report, saved
 from experiments.finetune.command import Finetune
 from experiments.finetune.split import split
 from experiments.finetune.views import through_frozen_part, views
 from experiments.networks import Upper
 from experiments.networks.weight_files import from_package
-from experiments.training import evaluate, loop
+from experiments.training import augment, evaluate, loop
 
 COLORS = "blue", "green", "red"
 # The network's last convolution and the head: what compiles fastest.
@@ -174,17 +174,24 @@ def _command(colors, place):
 
 
 @pytest.fixture(scope="module")
-def place(colors, tmp_path_factory):
-    """A run that was interrupted, refused other options, and was resumed."""
+def finished(colors, tmp_path_factory):
+    """A run that was interrupted, refused other options, and was resumed; and what it
+    reported: the task, and the outcomes."""
     place = tmp_path_factory.mktemp("finetuned")
-    noted, told = loop._noted, []
+    noted, write, told = loop._noted, report.write, []
+    reported = []
 
     def interrupt(*arguments):
         signal.raise_signal(signal.SIGINT)
         return noted(*arguments)
 
+    def keep(out, pixels, outcomes, about):
+        reported.extend((pixels, outcomes))
+        write(out, pixels, outcomes, about)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setattr(report, "write", keep)
         patch.setattr(loop, "_noted", interrupt)
         told.append(main(_command(colors, place)))
         with contextlib.redirect_stderr(io.StringIO()) as refused:
@@ -193,20 +200,28 @@ def place(colors, tmp_path_factory):
         told.append(main(_command(colors, place)))
     assert told == [130, 1, 0]  # the second would be 130 too if it had trained
     assert "learning_rate = 0.003, this run has 0.1" in refused.getvalue()
-    return place
+    return place, *reported
 
 
-def test_the_network_answers_as_it_did_in_the_test(place, colors, monkeypatch):
-    monkeypatch.setattr(evaluate, "BATCH", 7)
+@pytest.fixture(scope="module")
+def place(finished):
+    return finished[0]
+
+
+def test_the_network_answers_as_it_did_in_the_test(finished, colors, monkeypatch):
+    place, pixels, outcomes = finished
+    chosen = compared.choose(outcomes)
     network = saved.load(place / "run")
     assert network.classes == list(COLORS)
     read = network.about["preprocessing"]["resize"]
     (images,) = read_folder(colors, read, cache=place / "cache").values()
-    begin = (read - network.side) // 2
-    middle = images.images[:, begin:, begin:][:, : network.side, : network.side]
-    shares = network.probabilities(middle)
-    assert shares.shape == (30, 3)
-    assert (shares.argmax(axis=-1) == images.labels).mean() > 0.9
+    rows = pixels.test[chosen.seed]
+    middle = augment.middle(images.images[rows], network.side)
+    monkeypatch.setattr(evaluate, "BATCH", 4)
+    found, expected = network.probabilities(middle), chosen.answers[chosen.seed]
+    # The run rounded the outputs of the frozen part to float16.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    assert (found.argmax(axis=-1) == images.labels[rows]).mean() > 0.9
 
 
 def test_what_a_run_leaves(place):
