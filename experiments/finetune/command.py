@@ -1,5 +1,6 @@
 """The command ``finetune``: from a folder of images to a network and a report."""
 
+import contextlib
 import dataclasses
 import shlex
 import shutil
@@ -181,8 +182,9 @@ def run(config: Finetune, reporter: Reporter) -> None:
                 Checkpoints(
                     config.place / "checkpoints" / folder, settings, reporter.say
                 ) as checkpoints,
+                _live(config, folder) as shown,
             ):
-                fitted = fit(job, advanced, checkpoints, over, _live(config, folder))
+                fitted = fit(job, advanced, checkpoints, over, shown)
             outcomes.append(outcome(name, job, fitted, target))
     for text in doubts(outcomes, job, target.test):
         reporter.warn(text)
@@ -192,10 +194,12 @@ def run(config: Finetune, reporter: Reporter) -> None:
     reporter.say(f"written to {config.place}/: report.html, network/")
 
 
-def _live(config: Finetune, folder: str) -> live.Live | None:
+def _live(
+    config: Finetune, folder: str
+) -> contextlib.AbstractContextManager[live.Live | None]:
     if not config.tensorboard or jax.process_index() > 0:
-        return None
-    return live.Live(config.place / "tensorboard" / folder)
+        return contextlib.nullcontext()
+    return contextlib.closing(live.Live(config.place / "tensorboard" / folder))
 
 
 def _target(config: Finetune, reporter: Reporter) -> tuple[cell.Target, cell.Target]:

@@ -35,3 +35,7 @@ class Live:
             self._writer.add_histogram("cosine", trace.cosine[:, at].ravel(), step)
             self._writer.add_scalar("pull", np.median(trace.pull[:, at]), step)
         self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is still in the queue, and closes the file."""
+        self._writer.close()

@@ -1,7 +1,9 @@
 """The front door: from a folder of images to a network, a report and predictions."""
 
+import collections
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboardX.proto import event_pb2
 
 from experiments import digests
 from experiments.__main__ import main
@@ -193,11 +196,12 @@ def finished(colors, tmp_path_factory):
         patch.chdir(place)
         patch.setattr(report, "write", keep)
         patch.setattr(loop, "_noted", interrupt)
-        told.append(main(_command(colors, place)))
+        command = [*_command(colors, place), "--tensorboard"]
+        told.append(main(command))
         with contextlib.redirect_stderr(io.StringIO()) as refused:
             told.append(main([*_command(colors, place), "--learning-rate", "0.1"]))
         patch.setattr(loop, "_noted", noted)
-        told.append(main(_command(colors, place)))
+        told.append(main(command))
     assert told == [130, 1, 0]  # the second would be 130 too if it had trained
     assert "learning_rate = 0.003, this run has 0.1" in refused.getvalue()
     return place, *reported
@@ -226,7 +230,8 @@ def test_the_network_answers_as_it_did_in_the_test(finished, colors, monkeypatch
 
 def test_what_a_run_leaves(place):
     run = place / "run"
-    assert {path.name for path in run.iterdir()} == {"network", "report.html"}
+    written = {path.name for path in run.iterdir()}
+    assert written == {"network", "report.html", "tensorboard"}
     about = json.loads((run / "network" / "about.json").read_text())
     assert about["network"] == "efficientnet-lite0"
     assert about["preprocessing"]["crop"] == 32
@@ -240,6 +245,47 @@ def test_what_a_run_leaves(place):
         assert text in page
     assert "data:image/png" in page
     assert "src='http" not in page
+
+
+def _events(folder):
+    """What TensorBoard's event files hold: values by tag and step."""
+    found = collections.defaultdict(dict)
+    for path in sorted(folder.iterdir()):
+        records = path.read_bytes()
+        while records:  # each with its length and two checksums
+            end = 12 + int.from_bytes(records[:8], "little")
+            event = event_pb2.Event.FromString(records[12:end])
+            records = records[end + 4 :]
+            for value in event.summary.value:
+                found[value.tag][event.step] = value
+    return found
+
+
+def test_tensorboard_has_means_over_seeds_after_every_piece(finished):
+    """Also of the piece after which the run was interrupted, the first."""
+    place, _, outcomes = finished
+    for one in outcomes:
+        trace, pieces = one.fitted.trace, slice(2, None, 3)  # of three steps
+        expected = {"loss": trace.loss.mean(axis=0)}
+        if one.method.rule:
+            expected["conflict"] = trace.conflict.mean(axis=(0, 2))
+            expected["pull"] = np.median(trace.pull, axis=(0, 2))
+            expected["cosine"] = trace.cosine.sum(axis=(0, 2))
+        found = _events(place / "run/tensorboard" / one.name.replace("/", "-"))
+        assert found.keys() == expected.keys()
+        for tag, values in expected.items():
+            assert list(found[tag]) == list(range(3, 31, 3))
+            shown = [
+                x.histo.sum if tag == "cosine" else x.simple_value
+                for x in found[tag].values()
+            ]
+            np.testing.assert_allclose(shown, values[pieces], rtol=1e-5, atol=1e-6)
+
+
+def test_tensorboard_needs_its_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="--tensorboard needs the package"):
+        Finetune(tmp_path, out=tmp_path, tensorboard=True).check()
 
 
 def test_predict_prints_classes(place, colors, capsys, monkeypatch):
