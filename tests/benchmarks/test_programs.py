@@ -13,7 +13,7 @@ from benchmarks.programs import rules, shapes, steps, updates
 from benchmarks.programs.networks import Network, Size
 from benchmarks.rows import Pair, measured
 from benchmarks.timing import Function
-from dtnh_jax import GradientPair, dtnh, l2_sp, project_conflict
+from dtnh_jax import GradientPair, dtnh, l2_sp
 
 # AdamW in Optax needs JAX's own promotion.
 pytestmark = pytest.mark.usefixtures("lenient_promotion")
@@ -52,32 +52,6 @@ def test_l2_sp_by_hand_is_l2_sp_without_a_projection():
     )
     by_hand = rules.l2_sp_by_hand(0.5, tree(4), "head")
     close(update(by_hand, tree(0), w), update(plain, tree(0), w))
-
-
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_pcgrad_in_pytorch_projects_as_dtnh(sign):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("torchjd")
-    from benchmarks.programs.torch_steps import without_conflict
-
-    pair = conflict(sign)
-    g, r = ([torch.asarray(np.array(x)) for x in jax.tree.leaves(x)] for x in pair)
-    theirs = [x.numpy() for x in without_conflict(r, g)]
-    close(theirs, jax.tree.leaves(project_conflict(pair)))
-
-
-@pytest.mark.parametrize(("gradient", "expected"), [(-1.0, 2.0), (1.0, 1.9)])
-def test_spd_takes_a_step_away_from_the_anchor_back(gradient, expected):
-    """Weight 2, anchor 1, a step of 0.1: away from the anchor to 2.1, and by 0.1/1.1
-    of the way back; towards it to 1.9, and nothing more."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("torchjd")
-    from benchmarks.programs.torch_steps import spd
-
-    w = torch.tensor([2.0], requires_grad=True)
-    w.grad = torch.tensor([gradient])
-    spd(torch.optim.SGD([w], lr=0.1), [w], [torch.tensor([1.0])])
-    torch.testing.assert_close(w.detach(), torch.tensor([expected]))
 
 
 def test_shapes():
