@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -139,7 +140,8 @@ def test_other_settings_are_refused_by_name(job, folder):
 
 def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "run").touch()
-    with pytest.raises(InputError, match=r"cannot write .*/run/plain: Not a directory"):
+    why = os.strerror(errno.ENOTDIR)
+    with pytest.raises(InputError, match=f"cannot write .*/run/plain: {why}"):
         Checkpoints(tmp_path / "run" / "plain", {})
 
 

@@ -246,7 +246,7 @@ def test_what_cannot_be_run_or_reported_gives_one_line(command, out, capsys):
     out.write_text("a file")
     assert command()[::2] == (
         1,
-        f"error: cannot write {out}/cells.jsonl: File exists\n",
+        f"error: cannot write {out}/cells.jsonl: {os.strerror(errno.EEXIST)}\n",
     )
     assert main(["report", str(out)]) == 1
     assert "no study in" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def test_differences_are_paired_by_seed():
     found = difference([11.0, 52.0, 93.0], [10.0, 50.0, 90.0])
     assert found.mean == 2
     assert found.standard_error == pytest.approx(1 / 3**0.5)
-    with pytest.raises(ValueError, match="could not be broadcast"):
+    with pytest.raises(ValueError):  # noqa: PT011 (the words are NumPy's)
         difference([1.0, 2.0, 3.0], [1.0, 2.0])
 
 

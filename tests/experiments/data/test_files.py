@@ -1,5 +1,7 @@
 """Folders and archives: the same files from each, and refusals of what is unsafe."""
 
+import errno
+import os
 import tarfile
 
 import pytest
@@ -83,7 +85,7 @@ def test_an_archive_cut_short_is_noticed(tmp_path, pack, unpack, kind, kept):
 SECOND = 512 + 1024  # of the headers in the tar: after 900 bytes, padded
 CHANGES = {
     "x.tar": (lambda _: SECOND + 148, b"garbage!", "is cut short"),
-    "x.tar.gz": (lambda whole: len(whole) - 8, b"0000", "CRC"),
+    "x.tar.gz": (lambda whole: len(whole) - 8, b"0000", "cannot be read as an archive"),
     # The flag that says it is encrypted.
     "x.zip": (lambda whole: whole.index(b"PK\1\2") + 8, b"\1", "is encrypted; unpack"),
 }
@@ -133,7 +135,11 @@ def test_links_are_followed(tmp_path, pack):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("..", "a folder it is in"), ("none", "broken link"), ("link", "symbolic links")],
+    [
+        ("..", "a folder it is in"),
+        ("none", "broken link"),
+        ("link", f"cannot be read: .*{os.strerror(errno.ELOOP)}"),
+    ],
 )
 def test_links_that_lead_nowhere_are_refused(tmp_path, pack, target, message):
     pack(tmp_path / "root", {"cat/1.jpg": b"1"})

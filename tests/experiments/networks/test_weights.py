@@ -117,7 +117,7 @@ def npz():
         (b"\x82\xa6params\x80", "is in an unknown format"),  # Flax' msgpack
         (npz(), r"a zip archive \(such as .npz\)"),
         (b"\0" * 20, "is in an unknown format"),
-        (b"\x02\0\0\0\0\0\0\0{]", "cannot read the weights in .*header"),
+        (b"\x02\0\0\0\0\0\0\0{]", "cannot read the weights in "),
     ],
 )
 def test_something_else_in_place_of_weights_is_named(content, message, tmp_path):
