@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -49,10 +50,6 @@ def folder(tmp_path):
     return tmp_path / "checkpoints"
 
 
-def _same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
 def _fit(job, folder, advanced=lambda step: None, **settings):
     """Trains in the folder; gives the result, the first step and the warnings."""
     said, shares = [], []
@@ -78,7 +75,7 @@ def test_a_signal_saves_and_the_run_resumes(job, fitted, folder, number, at):
     assert signal.getsignal(number) == before
     found, began, warnings = _fit(job, folder)
     assert (began, warnings) == (at + 2, [])
-    _same(found, fitted)
+    chex.assert_trees_all_equal(found, fitted)
     assert signal.getsignal(number) == before
 
 
@@ -91,7 +88,7 @@ def test_stray_entries_are_ignored(job, fitted, folder):
         (folder / name).mkdir()
     found, began, warnings = _fit(job, folder)
     assert (began, warnings) == (36, [])
-    _same(found, fitted)
+    chex.assert_trees_all_equal(found, fitted)
     assert {"notes.txt", "012"} < {path.name for path in folder.iterdir()}
 
 
@@ -123,7 +120,7 @@ def test_damaged_checkpoints_are_skipped_and_replaced(
     for step, warning in zip(damages, warnings, strict=True):
         assert warning.startswith(f"checkpoint {step} cannot be read and is skipped: ")
         assert "\n" not in warning
-    _same(found, fitted)
+    chex.assert_trees_all_equal(found, fitted)
     assert _fit(job, folder)[1:] == (40, [])
 
 
@@ -255,7 +252,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(begin, whole, folder, where):
     _ended(begin(**options), -signal.SIGKILL)
     found, began = _result(folder, begin())
     assert began == expected
-    _same(found, whole)
+    chex.assert_trees_all_equal(found, whole)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,10 +24,6 @@ SPEC, RECIPE = small_task.SMALL, small_task.RECIPE
 SHORT = dataclasses.replace(RECIPE, steps=20)
 
 _replace = dataclasses.replace
-
-
-def _same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def _close(found, expected, rtol=1e-5):
@@ -107,8 +104,9 @@ def test_a_seed_does_not_depend_on_the_others(fitted):
         _close(twice.trace.loss[seed], fitted.trace.loss[1])
         _close(_seed(twice.opt_state, seed), _seed(fitted.opt_state, 1))
     assert not np.allclose(*fitted.trace.loss, rtol=1e-2)
-    _same(fit(job), fitted)
-    _same(job.params, small_task.params())  # although `fit` reuses memory
+    chex.assert_trees_all_equal(fit(job), fitted)
+    # Although `fit` reuses memory.
+    chex.assert_trees_all_equal(job.params, small_task.params())
 
 
 def test_pieces_of_a_chunk_do_not_change_the_result(fitted, monkeypatch):
@@ -117,7 +115,7 @@ def test_pieces_of_a_chunk_do_not_change_the_result(fitted, monkeypatch):
     monkeypatch.setattr(jobs, "PIECE_BYTES", small_task.PIECE_BYTES)
     assert (job.chunk, job.piece) == (4, 2)
     found = fit(job, shares.append)
-    _same(found.validation, fitted.validation)
+    chex.assert_trees_all_equal(found.validation, fitted.validation)
     _close(found.params, fitted.params)
     _close(found.trace.loss, fitted.trace.loss)
     np.testing.assert_allclose(shares, [0] + 20 * [1 / 20])
@@ -144,7 +142,7 @@ def test_the_best_on_validation_is_kept_the_first_of_equals(fitted, pair, monkey
         after[done] = jax.tree.map(np.array, progress.state.params)
 
     fit(job, live=live)
-    _same(after[fitted.step], fitted.params)
+    chex.assert_trees_all_equal(after[fitted.step], fitted.params)
     monkeypatch.setattr(evaluate, "BATCH", 5)
     at = job.dataset, job.validation
     shares = evaluate.probabilities(SPEC, fitted.params, *at)

@@ -1,5 +1,6 @@
 """Methods by name, and the updates that they make."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +84,7 @@ def test_steady_is_the_default_of_the_library(name, optimizer):
     library = optax.chain(mix_regularizers(anchored, l2()), LIBRARY[optimizer]())
     expected = _run(library, gradients, start)
     found = _run(_ours(name, optimizer), gradients, start)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-5), found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

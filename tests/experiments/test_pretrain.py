@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -30,16 +31,12 @@ def call(stripes, tmp_path):
     return pretrained
 
 
-def _same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
 def test_the_second_call_reads_the_cache(call, tmp_path):
     made, said = call()
     assert "stripes: pretraining" in said
     found, said = call()
     assert said == ""
-    _same(found, made)
+    chex.assert_trees_all_equal(found, made)
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".safetensors"
     first, second = np.asarray(made["dense"]["kernel"])
@@ -70,5 +67,5 @@ def test_a_damaged_entry_is_reported_and_remade(call, tmp_path):
         path.write_bytes(damaged)
         remade, said = call()
         assert f"warning: remaking damaged cache entry {path.name}" in said
-        _same(remade, made)
+        chex.assert_trees_all_equal(remade, made)
         assert path.read_bytes() == whole
