@@ -349,7 +349,6 @@ def pair(g, r, tx=None, **kwargs):
     return lambda: tx.update(GradientPair(g, r), tx.init(G), **kwargs)
 
 
-frozen = pytest.importorskip("flax.core").freeze
 INTEGERS = jax.tree.map(lambda x: x.astype(int), G)
 REFUSED = {
     "got one (dict, dict)": lambda: dtnh().update((G, R), dtnh().init(G)),
@@ -360,8 +359,6 @@ REFUSED = {
     "given twice": pair(G, R, regularizer_grads=R),
     "nothing at ['b']": pair(G, {"a": R["a"]}),
     "float32[2] at ['c'], empirical gradient nothing": pair(G, {**R, "c": R["a"]}),
-    "FrozenDict at the root, empirical gradient dict": pair(G, frozen(R)),
-    "FrozenDict at ['m'], empirical gradient dict": pair({"m": G}, {"m": frozen(R)}),
     "float32[2] at ['m'], empirical": pair({"m": G}, {"m": R["a"]}),
     "shape (1,) at ['b'], empirical gradient (1, 1)": pair(G, {**R, "b": R["b"][0]}),
     "int32 at ['a'], empirical gradient int32": pair(INTEGERS, INTEGERS),

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from dtnh_jax import dtnh, l2, l2_sp
+from dtnh_jax import GradientPair, dtnh, l2, l2_sp
 from dtnh_jax._groups import divide
 from dtnh_jax._trees import Layout
 
@@ -184,6 +184,15 @@ def test_parameters_of_another_structure():
     for params in ({"a": g["a"]}, [g["a"], g["b"]], g["a"]):
         with pytest.raises(ValueError, match="must have the same structure"):
             l2().update(g, (), params)
+
+
+def test_a_pair_needs_the_same_containers():
+    g = {"a": jnp.ones(2)}
+    for at, inside in (("the root", lambda x: x), ("['m']", lambda x: {"m": x})):
+        pair = GradientPair(inside(g), inside(freeze(g)))
+        says = rf"has FrozenDict at {re.escape(at)}, empirical gradient dict"
+        with pytest.raises(ValueError, match=says):
+            dtnh().update(pair, dtnh().init(pair.empirical))
 
 
 def test_a_box_with_more_than_its_value_is_no_box():
