@@ -41,8 +41,8 @@ coverage: $(STAMP)  ## run the library's tests; fails below 98 % coverage
 test-oldest:  ## run the tests on the oldest supported JAX, Optax and Flax
 	PIP_CONSTRAINT=$(CURDIR)/tests/oldest.txt $(MAKE) VENV=.venv-oldest test
 
-test-clients:  ## run the tests inside third-party trainers
-	$(MAKE) VENV=.venv-clients PACKAGES='-e . --group clients' .venv-clients/.installed
+test-clients:  ## run the tests inside third-party trainers and with PyTorch
+	$(MAKE) VENV=.venv-clients PACKAGES='-e .[peers] --group clients' .venv-clients/.installed
 	.venv-clients/bin/python -m pip install --quiet --no-deps kauldron==1.4.2
 	.venv-clients/bin/python -m pytest tests/clients
 

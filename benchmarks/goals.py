@@ -18,8 +18,8 @@ class Goal(NamedTuple):
         return self.cpu if on_cpu() else self.accelerator
 
 
-# All-reduces that the steady rule may add to a step with L2-SP by hand, by layout, for a
-# network of two layers, of two arrays each.
+# All-reduces that the steady rule may add to a step with L2-SP by hand, by layout, for
+# a network of two layers, of two arrays each.
 ALL_REDUCES = {"data": 0, "fsdp": 5, "tensor": 2}
 
 

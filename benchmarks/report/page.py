@@ -28,7 +28,7 @@ COLLECTIVES = f"""## Communication between devices
 
 A test, `tests/sharding/check_collectives.py`, counts the collectives of a whole step
 with four arrays on eight virtual CPU devices, under plain `jax.jit`. Compared with
-L2-SP by hand, the steady rule adds at most {ALL_REDUCES["data"]} all-reduces if the
+L2-SP by hand, the steady rule adds at most {ALL_REDUCES["data"]} all-reduces if
 parameters are replicated, {ALL_REDUCES["fsdp"]} if every array is sharded, and
 {ALL_REDUCES["tensor"]} in a tensor-parallel layout, and no other collective."""
 

@@ -9,7 +9,7 @@ from experiments import digests
 from experiments.data import files
 from experiments.data.cache import Contents, Source, read
 from experiments.data.dataset import Dataset
-from experiments.data.layout import ANNOTATIONS, layout
+from experiments.data.folders import ANNOTATIONS, splits_and_classes
 from experiments.errors import unknown
 
 OWN_FILES = "folder:"
@@ -20,7 +20,7 @@ def read_folder(
 ) -> dict[str, Dataset]:
     """All splits of the images in a folder or an archive (tar, gz, xz, bz2, zip).
 
-    ``layout.layout`` describes how splits and classes are inferred from the folders,
+    ``folders.splits_and_classes`` describes how splits and classes are inferred from the folders,
     and ``image.decode`` how images become squares.
 
     Args:
@@ -49,8 +49,8 @@ def photographs(
     """One split of a set of photographs, at ``side`` x ``side`` pixels.
 
     Args:
-      name: a key of ``official.OFFICIAL`` or ``builders.OWN``, or ``"folder:PATH"``
-        with the path of a folder or an archive.
+      name: a key of ``official.OFFICIAL`` or ``archives.ARCHIVED``, or
+        ``"folder:PATH"`` with the path of a folder or an archive.
       split: ``"train"``, ``"test"`` or ``"validation"``, if the source has it; or
         ``"all"`` if the source has no splits, to be split by ``few_shot``.
       side: height and width in pixels.
@@ -63,13 +63,15 @@ def photographs(
     else:
         # Imported here because it takes two seconds and the user's own files need
         # neither.
-        from experiments.data.builders import OWN, own_source
+        from experiments.data.archives import ARCHIVED, archived_source
         from experiments.data.official import OFFICIAL, official_source
 
-        if name not in {**OFFICIAL, **OWN}:
-            raise unknown("photographs", name, [*OFFICIAL, *OWN, f"{OWN_FILES}PATH"])
-        if name in OWN:
-            source = own_source(name, folder / "archives")
+        if name not in {**OFFICIAL, **ARCHIVED}:
+            raise unknown(
+                "photographs", name, [*OFFICIAL, *ARCHIVED, f"{OWN_FILES}PATH"]
+            )
+        if name in ARCHIVED:
+            source = archived_source(name, folder / "archives")
         else:
             source = official_source(name, (folder / "tfds").resolve())
     splits = read(source, side, folder / "arrays", **options)
@@ -89,7 +91,7 @@ def _source(path: Path) -> Source:
             str(x.relative_to(root)): x.read_text(encoding="utf-8", errors="replace")
             for x in listings
         }
-        classes, place, words = layout(str(path), names, notes)
+        classes, place, words = splits_and_classes(str(path), names, notes)
         sizes = Counter(split for split, _ in place.values())
         examples = ((*place[x], str(path / x), root / x) for x in place)
         return classes, sizes, examples, words

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.data import photographs
-from experiments.data.builders import OWN, caltech256
+from experiments.data.archives import ARCHIVED, caltech256
 from experiments.data.official import OFFICIAL
 from experiments.errors import InputError
 
@@ -57,7 +57,7 @@ def test_what_was_prepared_elsewhere_becomes_photographs(tmp_path, jpeg, levels)
 def test_caltech256_is_split_by_class_and_has_no_clutter(
     tmp_path, pack, jpeg, levels, monkeypatch, name, n
 ):
-    monkeypatch.setitem(OWN, name, (2, *OWN[name][1:]))
+    monkeypatch.setitem(ARCHIVED, name, (2, *ARCHIVED[name][1:]))
     content = {"001.ak47/RENAME2": b"#!", "002.flag/greg/vision/002_0001.jpg": jpeg()}
     for label, level in (("001.ak47", 20), ("002.flag", 150), ("257.clutter", 180)):
         for i in range(1, 62):
@@ -87,7 +87,7 @@ def test_caltech256_draws_its_split_the_same_everywhere():
 
 @pytest.fixture
 def indoor(tmp_path, pack, jpeg, monkeypatch):
-    monkeypatch.setitem(OWN, "mit_indoor67", (2, *OWN["mit_indoor67"][1:]))
+    monkeypatch.setitem(ARCHIVED, "mit_indoor67", (2, *ARCHIVED["mit_indoor67"][1:]))
     content = {
         f"Images/{room}/{number}.jpg": jpeg(level + 5 * number)
         for room, level in (("airport_inside", 20), ("bakery", 120))
@@ -123,7 +123,7 @@ def test_mit_indoor_follows_the_official_lists(tmp_path, indoor, levels):
 def test_files_that_do_not_fit_are_refused(
     tmp_path, indoor, monkeypatch, file, text, message
 ):
-    monkeypatch.setitem(OWN, "mit_indoor67", (67, *OWN["mit_indoor67"][1:]))
+    monkeypatch.setitem(ARCHIVED, "mit_indoor67", (67, *ARCHIVED["mit_indoor67"][1:]))
     (indoor / file).unlink()
     if text is not None:
         (indoor / file).write_text(text)

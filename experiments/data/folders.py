@@ -26,7 +26,7 @@ _NO_NAMES = {"set", "data", "dataset", "split", "image", "images", "img", "imgs"
 Parts = tuple[str, ...]
 
 
-def layout(
+def splits_and_classes(
     where: str, names: Iterable[str], notes: Mapping[str, str]
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, int]], list[str]]:
     """Infers splits and classes from the folders of the images.

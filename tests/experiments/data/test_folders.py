@@ -4,13 +4,13 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from experiments.data.layout import layout
+from experiments.data.folders import splits_and_classes
 from experiments.errors import InputError
 
 
 def read(*names, notes=None):
     """Split and class of each image, and the words."""
-    classes, place, words = layout("here", names, notes or {})
+    classes, place, words = splits_and_classes("here", names, notes or {})
     assert classes == tuple(sorted(classes))
     return {x: (split, classes[y]) for x, (split, y) in place.items()}, words
 

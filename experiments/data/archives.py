@@ -57,21 +57,21 @@ _INDOOR = [
     "http://web.mit.edu/torralba/www/TestImages.txt",
 ]
 # By name: the number of classes, the function that reads them, and the files.
-OWN = {
+ARCHIVED = {
     "caltech256": (256, functools.partial(caltech256, per_class=30), _CALTECH),
     "caltech256-60": (256, functools.partial(caltech256, per_class=60), _CALTECH),
     "mit_indoor67": (67, mit_indoor67, _INDOOR),
 }
 
 
-def own_source(name: str, archives: Path) -> Source:
-    """A data set of ``OWN``. Its files must be in ``archives``, unless it is cached.
+def archived_source(name: str, archives: Path) -> Source:
+    """A data set of ``ARCHIVED``. Its files must be in ``archives``, unless cached.
 
     Raises:
       InputError: from ``open``, if a file is missing (says where to download it), or
         if the files are damaged or have other classes.
     """
-    expected, assign, urls = OWN[name]
+    expected, assign, urls = ARCHIVED[name]
 
     def open_(scratch: Path) -> Contents:
         archive, *lists = (archives / url.rpartition("/")[2] for url in urls)
