@@ -20,8 +20,8 @@ def read_folder(
 ) -> dict[str, Dataset]:
     """All splits of the images in a folder or an archive (tar, gz, xz, bz2, zip).
 
-    ``folders.splits_and_classes`` describes how splits and classes are inferred from the folders,
-    and ``image.decode`` how images become squares.
+    ``folders.splits_and_classes`` describes how splits and classes are inferred, and
+    ``image.decode`` how images become squares.
 
     Args:
       path: the folder or the archive.
