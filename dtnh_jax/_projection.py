@@ -77,7 +77,7 @@ def geometry(
         # Two divisions, because the product of the norms could underflow.
         product = dot[frozenset([id(a), id(b)])]
         ratio = divide(divide(product, norm(b)), norm(a))
-        return jnp.clip(jnp.where(jnp.isinf(product), jnp.nan, ratio), -1, 1)
+        return jnp.clip(ratio, -1, 1)
 
     cosines = (cosine(r, u), cosine(m, u)) if capped else (None, None)
     return Geometry(cosine(r, m), norm(m), norm(r), norm(u), *cosines)

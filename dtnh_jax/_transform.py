@@ -222,7 +222,7 @@ def dtnh(
             average = layout.build(moved, average)
 
         nothing = plan.length == 0
-        pull = jnp.where(nothing, 0, plan.length / jnp.where(nothing, 1, geo.update))
+        pull = plan.length / jnp.where(nothing, 1, geo.update)
         conflicts = state.conflict.count
         cosine, removed, pull = (
             x.astype(jnp.float32) for x in (geo.cosine, plan.removed, pull)

@@ -54,8 +54,11 @@ SAID = {
     "none new": ({"new": {}}, START, (0, 0, 0)),
     "pretrained prefix": ({"pretrained": {**OTHER, "head": None}}, OTHER, (0, 1, 1)),
     "pretrained arrays": ({"pretrained": {**OTHER, **ONE_NEW}}, OTHER, (0, 1, 0)),
-    "pretrained and new": (
-        {"pretrained": OTHER, "new": {"head": {"w": True}}},
+    "pretrained and new": (  # which may have another shape
+        {
+            "pretrained": {**OTHER, "head": {**OTHER["head"], "w": jnp.ones((2, 3))}},
+            "new": {"head": {"w": True}},
+        },
         OTHER,
         (0, 1, 0),
     ),

@@ -147,6 +147,14 @@ def test_values_of_two_layers():
         np.testing.assert_allclose(r["w"], np.array(expected) - [1, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "kept"), [(1e-16, 1), (1e-15, 0)])
+def test_a_slice_counts_as_zero_as_a_whole_array_does(scale, kept):
+    g = {"w": jnp.full((64, 4), scale)}
+    r = jax.tree.map(lambda x: -jnp.ones_like(x), g)
+    found = project_conflict(GradientPair(g, r), granularity="layer", stacked={"w": 0})
+    np.testing.assert_allclose(found["w"], kept * r["w"], atol=1e-6)
+
+
 ARRAYS = {"a": np.ones((2, 3)), "b": np.ones((3, 2)), "c": np.ones(2)}
 
 
