@@ -11,13 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console
 
-from experiments import cells
+from experiments import cells, configs
 from experiments.errors import InputError
 from experiments.report import chosen, conflict, difference, headline, publish, tables
 from experiments.report.results import Results, choose, read_cells
 from experiments.study import Place, Setting
 
 MEASURED = Path(__file__).parents[2] / "experiments/results"
+MEASURED_STUDIES = pytest.mark.parametrize(
+    "name", [folder.name for folder in MEASURED.iterdir() if folder.is_dir()]
+)
 DIGITS, OTHER = Place("a", "t", "sgd", 10), Place("b", "t", "sgd", 10)
 CONFIG = {
     "title": "By hand", "tasks": [["a", "t"], ["b", "t"]], "weights": [0.1, 1.0],
@@ -184,9 +187,16 @@ def test_a_report_names_the_commits_of_all_its_cells():
     assert Results(ABOUT, []).commits == ["abc"]
 
 
-@pytest.mark.parametrize(
-    "name", [folder.name for folder in MEASURED.iterdir() if folder.is_dir()]
-)
+@MEASURED_STUDIES
+def test_committed_results_are_whole_and_of_the_study(name):
+    header, *records = cells.read(MEASURED / name / "cells.jsonl")
+    study = configs.study(name)
+    assert header["config"] == json.loads(json.dumps(study.settings()))
+    done = [Setting.of(record) for record in records]
+    assert len(done) == len(set(done)) == len(list(study.cells()))
+
+
+@MEASURED_STUDIES
 def test_committed_tables_are_what_the_code_writes(name):
     results = measured(name)
     written = {
