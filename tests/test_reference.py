@@ -166,6 +166,14 @@ def test_non_finite_inputs_propagate_in_the_first_step_too():
     assert np.isnan(state.conflict.pull).all()
 
 
+@pytest.mark.parametrize("options", [{"reference_decay": 0.9}, {"max_ratio": 1.0}])
+def test_nothing_is_removed_of_a_regularizer_that_is_zero(options):
+    assert update(dtnh(**options), G, zeros(R))[1].conflict.removed == 0
+    opposed = jax.tree.map(jnp.negative, G)
+    removed = update(dtnh(**options), G, opposed)[1].conflict.removed
+    np.testing.assert_allclose(removed, 1, rtol=1e-6)
+
+
 def test_pull_without_an_update_or_without_a_regularizer():
     zero = zeros(G)
     step = jax.jit(lambda g, r: update(dtnh(), g, r)[1].conflict.pull)
