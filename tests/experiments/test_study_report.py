@@ -109,7 +109,7 @@ def test_summary_by_hand():
     )
     assert first in text
     assert "? Yes: L2-SP, plain sum. No: KD + L2-SP, steady.\n" in text
-    assert "21 % of the cells" in text  # with two degrees of freedom
+    assert "21 % of\n  the cells" in text  # with two degrees of freedom
 
 
 def test_the_title_names_what_differs_between_places():
