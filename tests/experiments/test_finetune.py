@@ -284,8 +284,8 @@ def test_tensorboard_has_means_over_seeds_after_every_piece(finished):
 
 def test_tensorboard_needs_its_package(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    run = Finetune(tmp_path / "x", tmp_path, tmp_path, tensorboard=True)
     with pytest.raises(InputError, match="--tensorboard needs the package"):
-        run = Finetune(tmp_path / "x", tmp_path, tmp_path, tensorboard=True)
         run.check()
 
 
