@@ -1,6 +1,6 @@
 """What DTNH costs, compared with the same computation without it.
 
-`make bench` measures everything, unattended, in about 25 minutes on two cores. `python
+`make bench` measures everything, unattended, in about 40 minutes on two cores. `python
 -m benchmarks NAME` measures one benchmark, and `make gpu` the most useful ones on a
 GPU, in ten minutes. Measuring needs a working tree without uncommitted changes, because
 each record names its commit. `--quick` tries the smallest cases and writes nothing.
