@@ -148,10 +148,10 @@ class Finetune:
                 raise InputError(
                     f"{name} must not be inside the folder of images, got {path}"
                 )
-        make_folder(self.cache)
         if self.tensorboard:
             live.check()
         _ = self.spec, self.recipe
+        make_folder(self.cache)
 
 
 def run(config: Finetune, reporter: Reporter) -> None:

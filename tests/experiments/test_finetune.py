@@ -132,7 +132,7 @@ def test_two_processes_finetune_as_one_command(colors, tmp_path):
 
 def _outcome(name, validation, accuracy, fitted=None):
     record = {"validation": validation, "accuracy": accuracy}
-    return compared.Outcome(name, 10, fitted, None, record)  # type: ignore
+    return compared.Outcome(name, 10, fitted, None, record)
 
 
 @pytest.mark.parametrize(("validation", "chosen"), [([70, 80], 1), ([60, 70], 0)])
@@ -386,12 +386,12 @@ def test_the_run_says_what_is_wrong_with_it():
     fitted = SimpleNamespace(params={**before, "head": {"w": np.ones((1, 2))}})
     one = _outcome("plain", [50.0, 50.0], [50.0, 50.0], fitted)
     job = SimpleNamespace(dataset=dataset, params=before)
-    chance, frozen = compared.doubts([one], job, target.test)  # type: ignore
+    chance, frozen = compared.doubts([one], job, target.test)
     assert "cannot be told from chance" in chance
     assert "no gradient reached the body" in frozen
     # Where nothing but a head is trained, and no result could be above chance.
     before.pop("body"), fitted.params.pop("body")
     few = np.array([[0, 2]])
-    assert compared.doubts([one, one], job, few) == [  # type: ignore
+    assert compared.doubts([one, one], job, few) == [
         "too few test images (2) to tell any result from chance"
     ]
